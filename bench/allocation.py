@@ -1,8 +1,8 @@
-"""The master's core alone at the size of a large cluster: a batch of offers, one decision, an empty cycle, memory.
+"""The master's core alone with a large cluster: a batch of offers, one decision, an empty cycle, memory.
 
-A batch is one tick of a core whose slaves are all free and whose frameworks all want offers: exact DRF, each offer built.
-The ratios are to a loop of plain Python timed right beside, once for each slave of the batch: they go from one machine to
-another, seconds do not. The garbage collector is off while the clock runs, as it is in the daemon's turn.
+A batch is one tick of a core in which all slaves are free and all frameworks want offers: exact DRF, with each offer built.
+Ratios are to a loop of plain Python timed right beside, one round for each slave of the batch: they hold on other machines,
+seconds do not. The garbage collector is off while the clock runs, as in the daemon's turn.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TERMS: dict[str, tuple[type[Allocator], Policy]] = {
     "module priority": (PriorityAllocator, Policy()),
     "module lottery": (LotteryAllocator, Policy()),
 }
-"""What an operator may ask for beside plain DRF: a decision must not cost more for it."""
+"""Policies beside plain DRF: a decision must not cost more with them."""
 MEMORY_SLAVES, MEMORY_TASKS, MEMORY_MB = 50_000, 100_000, 600.0
 LOOP_ROUNDS = 20
 
@@ -105,7 +105,7 @@ def measure(quick: bool) -> Findings:
 
 
 class Cluster:
-    """A core with slaves of four cpus and frameworks that want whatever there is."""
+    """A core with slaves of four cpus and frameworks that want everything."""
 
     def __init__(
         self,
@@ -120,15 +120,17 @@ class Cluster:
         self.frameworks = [PeerID(b"f%d" % number) for number in range(frameworks)]
         for number, peer in enumerate(self.slaves):
             info = m.SlaveInfo(f"host{number}", Resources({"cpus": 4000, "mem": 8 << 30}))
-            self.tell(peer, m.RegisterSlave(info))
+            self.receive(peer, m.RegisterSlave(info))
         for number, peer in enumerate(self.frameworks):
-            self.tell(peer, m.RegisterFramework(m.FrameworkInfo(f"framework{number}", executors=[EXECUTOR])))
+            self.receive(
+                peer, m.RegisterFramework(m.FrameworkInfo(f"framework{number}", executors=[EXECUTOR]))
+            )
 
-    def tell(self, peer: PeerID, message: m.Message) -> None:
+    def receive(self, peer: PeerID, message: m.Message) -> None:
         self.core.handle(Received(peer, message), 0.0)
 
     def offers(self) -> list[tuple[PeerID, m.Offer]]:
-        """What a tick offers, and to whom."""
+        """The offers of one tick, with their receivers."""
         return [
             (action.peer, offer)
             for action in self.core.tick(0.0)
@@ -137,7 +139,7 @@ class Cluster:
         ]
 
     def fill(self, tasks: int) -> list[tuple[PeerID, m.Offer]]:
-        """Take every offer whole, with so many tasks on each; returns the offers."""
+        """Accept every offer whole, with `tasks` tasks on each; returns the offers."""
         offers = self.offers()
         share = Resources({"cpus": 4000 // tasks, "mem": (8 << 30) // tasks})
         for peer, offer in offers:
@@ -145,12 +147,12 @@ class Cluster:
                 m.TaskInfo(TaskID(f"{offer.slave_id}-{n}"), share, EXECUTOR.executor_id, time_limit_s=30.0)
                 for n in range(tasks)
             ]
-            self.tell(peer, m.AcceptOffers([OfferID(offer.offer_id)], infos))
+            self.receive(peer, m.AcceptOffers([OfferID(offer.offer_id)], infos))
         return offers
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of processor time."""
+    """Processor time in seconds."""
     gc.collect()
     gc.disable()
     try:
@@ -174,7 +176,7 @@ def batch(slaves: int, frameworks: int) -> tuple[float, float]:
 
 
 def plain_loop(slaves: int) -> dict[int, int]:
-    """A fixed piece of Python: additions and a dictionary."""
+    """A fixed amount of Python: additions and a dictionary."""
     account: dict[int, int] = {}
     for number in range(slaves):
         for step in range(LOOP_ROUNDS):
@@ -189,7 +191,7 @@ def decision(
     policy: Policy = Policy(),  # noqa: B008 (it is frozen)
     ends: int = 2_000,
 ) -> float:
-    """Microseconds from a task's end to the offer of what it held, in a full cluster: handling its status included."""
+    """Microseconds from a task's end to the offer of its resources in a full cluster, with the handling of its status."""
     cluster = Cluster(slaves, frameworks, module, policy)
     placed = cluster.fill(1)[:ends]
     ids = {peer: cluster.core.cluster.peers[peer] for peer, _ in placed}
@@ -222,7 +224,7 @@ def empty_cycle(slaves: int, frameworks: int, cycles: int = 10_000) -> float:
 
 
 def memory_mb() -> float:
-    """In a process of its own, as this one has had larger things in memory."""
+    """Measured in a process of its own, because this one has held larger things in memory."""
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=True, timeout=300)
     return float(json.loads(done.stdout)["mb"])
 

@@ -1,4 +1,4 @@
-"""Many commands through the scheduler behind `offerd map`, in this process: its framework stays until we have looked."""
+"""Many commands through the scheduler behind `offerd map`, in this process: its framework stays until it was looked at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_S = 60.0
 
 @contextmanager
 def running(address: str, name: str, count: int, resources: Resources) -> Iterator[Batch]:
-    """`/bin/true` so many times, as a framework that ends with this context."""
+    """Run `/bin/true` `count` times, as a framework that ends with this context."""
     batch = Batch(
         count,
         lambda index: CommandInfo(argv=["/bin/true", str(index)]),
@@ -39,7 +39,7 @@ def running(address: str, name: str, count: int, resources: Resources) -> Iterat
 
 
 def wait_ended(batch: Batch, count: int) -> None:
-    """Wait for so many ends more. Raises `OfferdError` if one is bad or none comes."""
+    """Wait for `count` more ends. Raises `OfferdError` if a task fails, or if no end comes."""
     for _ in range(count):
         try:
             event = batch.events.get(timeout=DEADLINE_S)

@@ -1,4 +1,4 @@
-"""Processes of our own that help to measure, and end with us whatever happens."""
+"""Child processes for measurements; they end with this process, whatever happens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ START_TIMEOUT_S = 30.0
 
 @contextmanager
 def child(main: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """Run `main(pipe, *arguments)` in a process of its own; gives our end of the pipe."""
-    # spawn: a fork of this process could hold its threads' locks
+    """Run `main(pipe, *arguments)` in a child process; gives our end of the pipe."""
+    # spawn: a fork of this process could inherit locks that its threads hold
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_run, args=(main, there, arguments), daemon=True)
@@ -35,7 +35,7 @@ def _run(main: Callable[..., None], pipe: Connection, arguments: tuple[object, .
 
 
 def receive(pipe: Connection, what: str) -> object:
-    """The next thing from a child. Raises `TimeoutError` or, if it has ended, `EOFError`."""
+    """The next object from a child. Raises `TimeoutError`, or `EOFError` if the child has ended."""
     if not pipe.poll(START_TIMEOUT_S):
         raise TimeoutError(f"waited {START_TIMEOUT_S:g} s in vain for {what}")
     return pipe.recv()

@@ -1,9 +1,9 @@
-"""What a call costs `ClusterExecutor`'s own process: submit, accept, status, future and acknowledgement.
+"""The cost of a call in `ClusterExecutor`'s own process: submit, accept, status, future and acknowledgement.
 
     python bench/cluster_executor_client.py [CALLS]
 
-A fake master in a process of its own ends every task the moment it is accepted, so that nothing but the client is
-measured: CPU time of this process (all its threads, ZeroMQ's included) per call, and calls per second.
+A fake master in a process of its own ends every task when it is accepted, so only the client is measured: CPU time of this
+process per call (all its threads, with ZeroMQ's), and calls per second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RESULT = Inline(pickle_value(7))
 
 
 def add(left: int, right: int) -> int:
-    """Never called: the fake master ends the task at once."""
+    """Never called, because the fake master ends the task at once."""
     return left + right
 
 
@@ -36,7 +36,7 @@ def outcome(task: TaskInfo) -> TaskStatus:
 
 
 def serve(pipe: Connection) -> None:
-    """The fake master's process."""
+    """The process of the fake master."""
     sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
     from helpers.fake_master import InstantCluster
 
@@ -55,7 +55,7 @@ def measure_rate(executor: ClusterExecutor, calls: int) -> tuple[float, float]:
 
 
 def measure_round_trips(executor: ClusterExecutor, calls: int) -> list[float]:
-    """Milliseconds from submit to result of calls made one after the other: offer, accept and result each time."""
+    """Milliseconds from submit to result of calls made one after the other, each with its own offer, accept and result."""
     times = []
     for number in range(calls):
         start = time.perf_counter()

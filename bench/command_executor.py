@@ -1,4 +1,4 @@
-"""How many `/bin/true` a second the command executor runs, beside what the kernel and posix_spawn alone allow.
+"""How many `/bin/true` a second the command executor runs, and how many the kernel and posix_spawn alone allow.
 
 python bench/command_executor.py [TASKS]
 """
@@ -18,11 +18,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.fake_slave import FakeSlave, task  # noqa: E402
 
 IN_FLIGHT = 20
-"""Tasks at once: two slots' worth of a slave with slots of 0.1 cpu."""
+"""Tasks that run at once: two slots' worth of a slave with slots of 0.1 cpu."""
 
 
 def plain(count: int) -> tuple[float, float]:
-    """Per second and CPU seconds each: posix_spawn and wait, a few in flight, and nothing else."""
+    """Tasks per second and CPU seconds of each: only posix_spawn and wait, with a few in flight."""
     before, started = _used(resource.RUSAGE_CHILDREN), time.perf_counter()
     own = time.process_time()
     flying = 0
@@ -41,7 +41,7 @@ def plain(count: int) -> tuple[float, float]:
 
 
 def executor(count: int) -> tuple[float, float]:
-    """The same by the executor; its CPU includes that of the tasks, to exec and to end."""
+    """The same through the executor; CPU includes the tasks' exec and end."""
     with (
         tempfile.TemporaryDirectory() as directory,
         FakeSlave(Path(directory) / "sandbox", "offerd_executors.command") as slave,
@@ -74,7 +74,7 @@ def _used(who: int) -> float:
 
 
 def _cpu_of(pid: int) -> tuple[float, float]:
-    """CPU seconds of a process, and of the children it has waited for."""
+    """CPU seconds of a process, and of the children that it has waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = [int(field) for field in fields[11:15]]
     return sum(ticks[:2]) / os.sysconf("SC_CLK_TCK"), sum(ticks[2:]) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""`/bin/true` as a process each through `offerd map`, beside `xargs -P2`; and again when the slaves have run long."""
+"""`/bin/true` as one process each through `offerd map`, beside `xargs -P2`; and again when the slaves have run for long."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DEADLINE_S = 240.0
 SLOT = ("--cpus", "0.1", "--mem", "1M")
 RESOURCES = Resources.of(cpus="0.1", mem="1M")
 NOT_SLOWER = 0.95
-"""Late against early, of the ratios to xargs: two runs of the same thing differ by so much."""
+"""Bound on the ratios to xargs, late against early: two equal runs differ by so much."""
 
 
 class Arguments:
-    """A file of words, one a line."""
+    """A file of words, one in each line."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.count = count
@@ -33,15 +33,15 @@ class Arguments:
 
 
 def xargs_rate(arguments: Arguments) -> float:
-    """Processes a second by `xargs -P2`."""
+    """Processes per second with `xargs -P2`."""
     words = ["xargs", "-a", str(arguments.path), "-P2", "-n1", "/bin/true"]
     return arguments.count / _timed(words)
 
 
 def map_rate(address: str, arguments: Arguments) -> float:
-    """The same by `offerd map`, its own start and end included."""
+    """Processes per second with `offerd map`, its own start and end included."""
     words = [sys.executable, "-m", "offerd_cli.main", "map", "--master", address, *SLOT]
-    words += ["--timeout", "60s"]  # short ones: on all of each slave
+    words += ["--timeout", "60s"]  # short tasks may use the whole slave
     return arguments.count / _timed([*words, "--", "/bin/true", "::::", str(arguments.path)])
 
 
@@ -56,7 +56,7 @@ def _timed(words: list[str]) -> float:
 
 
 def measure(quick: bool) -> Findings:
-    """Early, then very many tasks, then late, all on the same slaves."""
+    """Measure early, then run very many tasks, then measure late, all on the same slaves."""
     count, runs, ageing = (2_000, 2, 5_000) if quick else (10_000, 3, 100_000)
     with tempfile.TemporaryDirectory(prefix="offerd-bench-") as folder, cluster() as local:
         arguments = Arguments(Path(folder), count)
@@ -95,7 +95,7 @@ def measure(quick: bool) -> Findings:
 
 
 def _pairs(address: str, arguments: Arguments, runs: int) -> tuple[list[float], list[float]]:
-    """Rates of offerd and of xargs, by turns."""
+    """Rates of offerd and of xargs, in turn."""
     ours, theirs = [], []
     for _ in range(runs):
         theirs.append(xargs_rate(arguments))
@@ -104,7 +104,7 @@ def _pairs(address: str, arguments: Arguments, runs: int) -> tuple[list[float], 
 
 
 def account(local: LocalCluster, count: int) -> Spent:
-    """CPU time by role. `offerd map` itself takes its executors' processes, and their accounts, with it."""
+    """CPU time by role. The executors end with `offerd map`, so their CPU time is taken before."""
     warm = count // 10
     with running(local.address, "account", warm + count, RESOURCES) as batch:
         wait_ended(batch, warm)

@@ -1,5 +1,5 @@
 """Containers of a Docker engine: how long until a task runs in a new one, beside `docker run` of the same image; and how many
-no-op commands a second run in one that is there, beside the module `noop`.
+no-op commands per second run in an existing one, beside the module `noop`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIZE = Resources.of(cpus=0.5, mem="32M")
 
 
 def measure(quick: bool) -> Findings:
-    """Needs root and dockerd. Raises `OfferdError` where there are none."""
+    """Needs root and dockerd. Raises `OfferdError` without them."""
     if reason := docker_engine.missing():
         raise OfferdError(reason)
     with docker_engine.engine() as engine:
@@ -46,9 +46,9 @@ def measure(quick: bool) -> Findings:
 
 
 def starts(engine: DockerEngine, cluster: LocalCluster, count: int) -> Findings:
-    """Pairs, one after the other."""
+    """Measure pairs, one after the other."""
     ours, theirs = [], []
-    first_start(cluster)  # makes the SDK's connection
+    first_start(cluster)  # opens the Docker SDK's connection
     docker_run(engine)
     for _ in range(count):
         ours.append(1000 * first_start(cluster))
@@ -76,7 +76,7 @@ def starts(engine: DockerEngine, cluster: LocalCluster, count: int) -> Findings:
 
 
 def first_start(cluster: LocalCluster) -> float:
-    """Seconds from the registration of a framework to its task's RUNNING: offer, container, executor, command."""
+    """Seconds from a framework's registration to its task's RUNNING: offer, container, executor, command."""
     batch = Batch(1, lambda _: CommandInfo(argv=["sleep", "100"]), SIZE, prefix="start", time_limit_s=60.0)
     driver = SchedulerDriver(batch, framework("start"), cluster.address)
     began = time.perf_counter()
@@ -92,7 +92,7 @@ def first_start(cluster: LocalCluster) -> float:
 
 
 def docker_run(engine: DockerEngine) -> float:
-    """Seconds of `docker run -d`, which returns when the container runs."""
+    """Seconds of `docker run -d`, which returns when the container is running."""
     command = ["docker", "-H", engine.address, "run", "-d", "--network", "none", SMALL, "sleep", "100"]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -121,7 +121,7 @@ def rates(inside: LocalCluster, outside: LocalCluster, count: int, runs: int) ->
 
 
 def rate(cluster: LocalCluster, count: int) -> float:
-    """Tasks a second between the first tenth and the end: the executor's start is not in it."""
+    """Tasks per second from the first tenth to the end, so without the executor's start."""
     batch = Batch(
         count,
         lambda _: CommandInfo(argv=["true"]),

@@ -9,7 +9,7 @@ SLAVES, FRAMEWORKS, SLOTS, SEED = 2, 1, 100, 1
 
 
 def measure(quick: bool) -> Findings:
-    """Several runs of the same core."""
+    """Run the same core several times."""
     runs, tasks = (2, 50_000) if quick else (5, 200_000)
     bench = Bench(SLAVES, FRAMEWORKS, SLOTS, SEED)
     bench.run(2_000)

@@ -1,4 +1,4 @@
-"""Master fail-over with two masters, a real ZooKeeper and very many slaves: until all slaves and frameworks are back."""
+"""Fail-over with two masters, a real ZooKeeper and very many slaves: the time until all slaves and frameworks are back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAPER_S = "the paper: 4 to 8 s from the failure, with 4,000 slaves"
 
 
 def measure(quick: bool) -> Findings:
-    """Each size with a cluster of its own."""
+    """Measure each size with a new cluster."""
     findings = Findings()
     for size in SIZES[:1] if quick else SIZES:
         from_death, from_expiry, master_cpu, peers_cpu = _measure_size(size, 1 if quick else RUNS)
@@ -49,16 +49,16 @@ def measure(quick: bool) -> Findings:
             "the kill on."
         )
     findings.notes.append(
-        f"Fail-over: two masters, ZooKeeper with a session time-out of {SESSION_S:g} s, one running task a slave, no keys; "
+        f"Fail-over: two masters, ZooKeeper with a session time-out of {SESSION_S:g} s, one running task per slave, no keys; "
         f"slaves and schedulers are their real cores over real sockets, {SLAVES_PER_PROCESS:,} in a process, on the cores of "
         f"the masters. "
-        f"All back: the last of them has heard from the new master that it is registered. For comparison, {PAPER_S}."
+        f"All back: the last of them has got its registration from the new master. For comparison, {PAPER_S}."
     )
     return findings
 
 
 def _measure_size(slaves: int, runs: int) -> tuple[list[float], list[float], list[float], list[float]]:
-    """For each run: seconds from death, from expiry; cpu seconds of the new master, of all simulated peers."""
+    """For each run: seconds from death, seconds from expiry, cpu seconds of the new master and of all simulated peers."""
     options = ("--zk-session-timeout", f"{SESSION_S:g}s")
     with (
         LocalCluster(slaves=0, masters=2, zk="auto", master_options=options, insecure=True) as cluster,
@@ -90,23 +90,23 @@ def _measure_size(slaves: int, runs: int) -> tuple[list[float], list[float], lis
 
 
 def _cpu_s(pids: list[int]) -> float:
-    """What these processes have used so far."""
+    """CPU seconds that these processes have used so far."""
     times = [psutil.Process(pid).cpu_times() for pid in pids]
     return sum(each.user + each.system for each in times)
 
 
 def _all_back(pipes: list[Connection]) -> float:
-    """When the last of all was registered, and by one master."""
-    told: list[tuple[str, float]] = []
+    """When the last peer was registered; all must be by the same master."""
+    reported: list[tuple[str, float]] = []
     for pipe in pipes:
         if not pipe.poll(START_TIMEOUT_S):
             raise TimeoutError(f"waited {START_TIMEOUT_S:g} s in vain for all peers to be registered")
-        told.append(pipe.recv())
-    if len({master for master, _ in told}) != 1:
+        reported.append(pipe.recv())
+    if len({master for master, _ in reported}) != 1:
         raise OfferdError(
-            f"peers were registered by several masters: {sorted({master for master, _ in told})}"
+            f"peers were registered by several masters: {sorted({master for master, _ in reported})}"
         )
-    return max(when for _, when in told)
+    return max(when for _, when in reported)
 
 
 def _wait_for_standby(cluster: LocalCluster) -> None:
@@ -124,7 +124,7 @@ def _wait_for_standby(cluster: LocalCluster) -> None:
 
 
 def _check(cluster: LocalCluster, slaves: int) -> None:
-    """The last master knows every slave, framework and task."""
+    """Check that the new master knows every slave, framework and task."""
     with cluster.ask() as client:
         known = client.cluster()
     found = (
@@ -137,7 +137,7 @@ def _check(cluster: LocalCluster, slaves: int) -> None:
 
 
 class Expiry:
-    """When the leader's node goes: ZooKeeper has given its session up."""
+    """Notes when the leader's node is removed, because ZooKeeper has ended its session."""
 
     def __init__(self, master: str) -> None:
         address = parse_zookeeper(master)

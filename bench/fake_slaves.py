@@ -1,4 +1,4 @@
-"""Many slaves in one process: real sockets and the real protocol, and tasks that end the moment they arrive."""
+"""Many slaves in one process: real sockets and the real protocol, and tasks that end when they arrive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USAGE_INTERVAL_S = 5.0
 
 
 class FakeSlave:
-    """One of them."""
+    """One fake slave."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, number: int) -> None:
         self.client: Client[codec.ToSlave] = Client(
@@ -36,7 +36,7 @@ class FakeSlave:
         self.client.flush()
 
     def turn(self) -> None:
-        """Answer what is there."""
+        """Answer all messages that are there."""
         for _, messages in self.client.drain():
             for message in messages:
                 if isinstance(message, m.SlaveRegistered):
@@ -65,28 +65,28 @@ class FakeSlave:
             )
             self.client.send(m.StatusUpdate(framework_id, status))
 
-    def tell_usage(self) -> None:
+    def send_usage(self) -> None:
         self.client.send(m.SlaveUsage(100, 1 << 30))
         self.client.flush()
 
 
 def serve(pipe: Connection, address: str, count: int) -> None:
-    """Be `count` slaves until killed; says so on the pipe when all are registered."""
+    """Be `count` slaves until killed; report on the pipe when all are registered."""
     context = new_context()
     slaves = [FakeSlave(context, address, number) for number in range(count)]
     by_socket = {slave.client.socket: slave for slave in slaves}
     poller = zmq.Poller()
     for socket in by_socket:
         poller.register(socket, zmq.POLLIN)
-    told = False
+    reported = False
     usage_at = time.monotonic() + USAGE_INTERVAL_S
     while True:
         for socket, _ in poller.poll(1000):
             by_socket[socket].turn()
-        if not told and all(slave.slave_id for slave in slaves):
-            told = True
+        if not reported and all(slave.slave_id for slave in slaves):
+            reported = True
             pipe.send("registered")
         if time.monotonic() >= usage_at:
             usage_at += USAGE_INTERVAL_S
             for slave in slaves:
-                slave.tell_usage()
+                slave.send_usage()

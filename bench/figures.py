@@ -1,4 +1,4 @@
-"""What a measurement gives: samples, and rows of the table with their baseline and their bound."""
+"""The result of a measurement: samples, and rows of the table with their baseline and bound."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Bound:
-    """What is demanded of the median: at least or at most `limit`; of the ratio to the baseline if `of_ratio`."""
+    """The requirement on the median, or on the ratio to the baseline if `of_ratio`: at least or at most `limit`."""
 
     limit: float
     at_least: bool = True
@@ -44,7 +44,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `ratios` are taken pair by pair, of an offerd run and the baseline run beside it."""
+    """A line of the table. `ratios` are taken pair by pair, from an offerd run and the baseline run beside it."""
 
     measure: str
     unit: str
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None where nothing is demanded."""
+        """None if there is no requirement."""
         if self.bound is None:
             return None
         judged = self.ratios if self.bound.of_ratio else self.offerd
@@ -65,25 +65,25 @@ class Row:
 
 @dataclass
 class Findings:
-    """What one subject found: rows, and tables or remarks to print below them (Markdown)."""
+    """The results of one subject: rows, and tables or remarks to print below them (Markdown)."""
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def beside(offerd: Sequence[float], baseline: Sequence[float]) -> Samples:
-    """Ratios of pairs measured one after the other, which share whatever else the machine did then."""
+    """Ratios of pairs measured one after the other, under the same load of the machine."""
     return Samples.of(ours / theirs for ours, theirs in zip(offerd, baseline, strict=True))
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The value that `percent` of them do not exceed."""
+    """The value that `percent` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def number(value: float) -> str:
-    """Three digits that count, or whole thousands: 0.41, 8.02, 153, 12,345."""
+    """Three significant digits, or whole thousands: 0.41, 8.02, 153, 12,345."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) >= 100:
@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 
 def spread(samples: Samples) -> str:
-    """`median (least-most)`, or the one value."""
+    """`median (least-most)`, or the single value."""
     if len(samples.values) == 1:
         return number(samples.median)
     return f"{number(samples.median)} ({number(samples.least)}-{number(samples.most)})"

@@ -1,7 +1,7 @@
-"""What cgroup v2 costs and gives, on a real kernel: here, or in a guest booted for it. Only ratios mean anything there.
+"""What cgroup v2 costs and gains on a real kernel, here or in a guest booted for it. In a guest only ratios have a meaning.
 
-A task in its own cgroup beside the same task in none, through the same executor; the end of a task with 100 processes, beside
-the kernel's part of it; and an HTTP server beside a task of 256 processes that spin, with isolation and without.
+Compared are: a task in its own cgroup and the same task in none, through the same executor; the end of a task with 100
+processes and the kernel's part of it; an HTTP server beside a task of 256 busy processes, with isolation and without.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ PROCESSES = 100
 SPINNERS = 256
 HTTP_RUNS = 3
 REST_S = 0.01
-"""Between requests: so the server asks for less than its half of the processor, which is what isolation can keep for it."""
+"""Pause between requests, so that the server asks for less than its half of the processor: isolation can guarantee only that.
+"""
 PINNED = "taskset -cp 0 $$ >/dev/null;"
 PATIENT = MasterSettings(max_missed_pings=1000)
-"""Where nothing is isolated those that spin starve the slave, too: it answers no ping for a minute."""
+"""Without isolation the busy processes starve the slave, too: it answers no ping for a minute."""
 STARVED_S = 300.0
-"""How long it may take such a slave to end them."""
+"""How long such a slave may take to end them."""
 SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,10 +52,10 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def measure(quick: bool) -> Findings:
-    """Raises `RuntimeError` if there is no such kernel to be had."""
+    """Raises `RuntimeError` if there is no such kernel."""
     host_spawn_ms = _spawn_ms(300)
     found = _in_place(quick) if host_has_v2() else _in_guest(quick)
-    # In units of a fork, exec and wait, which is what the emulation slows down.
+    # In units of a fork, exec and wait, because that is what emulation slows down.
     as_here = [ms / found["spawn_ms"][0] * host_spawn_ms for ms in found["teardown_ms"]]
     costs = beside(found["in_cgroup_ms"], found["bare_ms"])
     rows = [
@@ -107,7 +108,7 @@ def _in_place(quick: bool) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in ("in_cgroup_ms", "bare_ms")}
     with kernel_bed() as own, kernel_bed(isolation="noop", master_settings=PATIENT) as bare:
         beds: tuple[tuple[str, KernelBed], ...] = (("in_cgroup_ms", own), ("bare_ms", bare))
-        for run in range(-1, pairs):  # the first starts executors, and counts for nothing
+        for run in range(-1, pairs):  # the first run starts the executors, and does not count
             for name, bed in beds:
                 took_ms = _run_true(bed, f"{name}-{run}", 5 if run < 0 else count)
                 if run >= 0:
@@ -118,7 +119,7 @@ def _in_place(quick: bool) -> dict[str, list[float]]:
         requests = 30 if quick else 100
         found |= _http_ms(own, "isolated", requests, REST_S)
         found |= _http_ms(own, "isolated_busy", requests, 0.0)
-        found |= _http_ms(bare, "noop", 10, REST_S)  # each may take a second there
+        found |= _http_ms(bare, "noop", 10, REST_S)  # each may take a second without isolation
     return found
 
 
@@ -154,7 +155,7 @@ def _teardown_ms(bed: KernelBed, name: str) -> float:
 
 
 def _bare_teardown_ms() -> float:
-    """As many processes in a cgroup of ours, that nobody reports."""
+    """The same number of processes in a cgroup of ours, without reports."""
     cgroup = Path("/sys/fs/cgroup/offerd-bench")
     cgroup.mkdir()
     words = f"echo $$ > {cgroup}/cgroup.procs; for n in $(seq {PROCESSES - 1}); do sleep 1000 & done; wait"
@@ -168,11 +169,11 @@ def _bare_teardown_ms() -> float:
 
 
 def _http_ms(bed: KernelBed, name: str, requests: int, rest_s: float) -> dict[str, list[float]]:
-    """Means of many requests, `rest_s` after each other: alone, and beside those that spin. And how long, of a request, the
-    server had to wait for a processor then: what the kernel's scheduler answers for, whatever the processor is.
+    """Means of many requests, with pauses of `rest_s`: alone, and beside the busy processes. And how long the server had to
+    wait for a processor in each request: that depends on the kernel's scheduler, not on the speed of the processor.
 
-    The server and all that spin are on one processor, and we, who ask, have the other to ourselves, as if on another host: what
-    we wait for is the server.
+    The server and the busy processes share one processor. This process has the other, as if it were on another host, so it
+    waits only for the server.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -209,7 +210,7 @@ def _answers(port: int) -> bool:
 
 
 def _mean_ms(port: int, requests: int, rest_s: float) -> tuple[float, float]:
-    """How long a request takes, and how long the server waits for a processor in it."""
+    """Mean time of a request, and how much of it the server waits for a processor."""
     server = _listener(port)
     took_s, waited_ms = 0.0, _waited_ms(server)
     for _ in range(requests):
@@ -221,12 +222,12 @@ def _mean_ms(port: int, requests: int, rest_s: float) -> tuple[float, float]:
 
 
 def _listener(port: int) -> int:
-    """The server's pid: the only process that was told of this port."""
+    """The server's pid: the only process with this port among its arguments."""
     found = []
     for process in Path("/proc").iterdir():
         with contextlib.suppress(
             FileNotFoundError, ProcessLookupError, NotADirectoryError
-        ):  # it has just ended
+        ):  # the process has just ended
             if process.joinpath("cmdline").read_bytes().endswith(b"\0%d\0" % port):
                 found.append(int(process.name))
     (pid,) = found
@@ -234,7 +235,7 @@ def _listener(port: int) -> int:
 
 
 def _waited_ms(pid: int) -> float:
-    """Documentation/scheduler/sched-stats.rst: the second of schedstat's numbers, in nanoseconds."""
+    """The second number of schedstat, in nanoseconds; see Documentation/scheduler/sched-stats.rst."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e6
 
 

@@ -1,4 +1,4 @@
-"""What keys cost: a cluster with keys beside one without, on the same host, run by run: rate, latency, and one command."""
+"""The cost of keys: a cluster with keys beside one without, on the same host, run by run: rate, latency, and one command."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from throughput import CPUS_EACH, SLAVES, call_all
 RATE_RATIO = 0.85
 LATENCY_RATIO = 1.15
 WARM_CALLS = 10
-"""Of each part, not counted: the other cluster has just had the processors' caches."""
+"""Calls that are not counted at the start of each part: the other cluster has just filled the processor caches."""
 
 
 def cluster(*, insecure: bool) -> LocalCluster:
-    """Both run their executors as who measures: another user's would have to be able to read this Python."""
+    """Both clusters run executors as the present user: another user might not be able to read this Python."""
     user = ("--default-user", "root") if insecure and not os.geteuid() else ()
     return LocalCluster(SLAVES, cpus=str(CPUS_EACH), isolation="noop", insecure=insecure, slave_options=user)
 
 
 def time_run_s(local: LocalCluster) -> float:
-    """`offerd run -- true`, the whole command, which finds its key as any other does."""
+    """The time of a whole `offerd run -- true`, which finds its key as any other command does."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "offerd_cli.main", "run", "--", "true"],
@@ -37,7 +37,7 @@ def time_run_s(local: LocalCluster) -> float:
 
 
 def measure(quick: bool) -> Findings:
-    """Pairs: the one without keys right beside the one with."""
+    """Measure pairs: without keys right beside with keys."""
     runs, calls, parts, trips, commands = (2, 10_000, 3, 30, 3) if quick else (7, 40_000, 12, 60, 20)
     rates: dict[bool, list[float]] = {True: [], False: []}
     running: dict[bool, list[float]] = {True: [], False: []}
@@ -51,7 +51,7 @@ def measure(quick: bool) -> Findings:
                     call_all(executor, calls // 10)
                     rates[has_keys].append(calls / call_all(executor, calls))
         for _ in range(runs):
-            # In short parts, one beside the other: what else a shared host does changes from second to second.
+            # Short parts, side by side, because the other load of a shared host changes from second to second.
             with calling(keyed.address) as with_keys, calling(bare.address) as without:
                 timers = {True: CallTimer(with_keys), False: CallTimer(without)}
                 for _ in range(parts):

@@ -17,7 +17,7 @@ CALL_P50_MS, CALL_P99_MS = 2.0, 10.0
 PROCESS_P50_MS = 6.0
 NEW_EXECUTOR_MS = 60.0
 REST_S = 0.02
-"""Between two tasks: who submits to an idle cluster has not just had a result from it."""
+"""Pause between two tasks: on an idle cluster there has been no task just before."""
 
 
 class CallTimer:
@@ -26,18 +26,18 @@ class CallTimer:
     def __init__(self, executor: ClusterExecutor) -> None:
         self._executor = executor
         self._heard_at: list[float] = []
-        told = executor._scheduler.status_update
+        original = executor._scheduler.status_update
 
         def note(driver: SchedulerDriver, status: TaskStatus) -> None:
             self._heard_at.append(time.perf_counter())
-            told(driver, status)
+            original(driver, status)
 
-        # On the one object: its interface shows results only, and RUNNING is what is asked for.
+        # Replaced on this one object: the public interface shows results only, and RUNNING is to be measured.
         setattr(executor._scheduler, "status_update", note)  # noqa: B010
         executor.submit(noop, 0).result(DEADLINE_S)
 
     def time(self, count: int, rest_s: float = 0.0) -> list[Heard]:
-        """`count` calls, each after a rest."""
+        """`count` calls, each after a pause."""
         times = []
         for number in range(count):
             time.sleep(rest_s)
@@ -50,18 +50,18 @@ class CallTimer:
 
 
 def calling(address: str) -> ClusterExecutor:
-    """What calls are timed with."""
+    """The executor for timed calls."""
     return ClusterExecutor(address, cpus="0.1", mem="16M", timeout=60)
 
 
 def time_calls(address: str, count: int, rest_s: float) -> list[Heard]:
-    """`count` calls by an executor of their own, each after a rest."""
+    """`count` calls by a new executor, each after a pause."""
     with calling(address) as executor:
         return CallTimer(executor).time(count, rest_s)
 
 
 def time_processes(address: str, count: int) -> list[Heard]:
-    """`/bin/true`, one at a time, by an executor that runs already."""
+    """`/bin/true`, one at a time, by an executor that is already running."""
     times = []
     with framework(address, COMMAND) as (probe, driver):
         probe.run_one(driver, argv=("/bin/true",))
@@ -72,7 +72,7 @@ def time_processes(address: str, count: int) -> list[Heard]:
 
 
 def time_first_commands(address: str, count: int) -> list[Heard]:
-    """The first process of a framework, with a new framework each time."""
+    """The first process of a framework, each time of a new one."""
     times = []
     for _ in range(count):
         with framework(address, COMMAND) as (probe, driver):
@@ -81,7 +81,7 @@ def time_first_commands(address: str, count: int) -> list[Heard]:
 
 
 def time_first_calls(address: str, count: int) -> list[Heard]:
-    """The first Python call of a framework, with a new framework each time."""
+    """The first Python call of a framework, each time of a new one."""
     call = pack_call(noop, (1,))
     times = []
     for _ in range(count):

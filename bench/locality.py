@@ -1,7 +1,7 @@
-"""The part of maps that read their block in place, with waits of none, 1 s and 5 s (Mesos, NSDI 2011, section 4.3).
+"""The fraction of maps that read their block locally, with waits of 0, 1 s and 5 s (Mesos, NSDI 2011, section 4.3).
 
-Eight slaves, replicas on one slave each, and four frameworks that want the whole cluster at once, so that a slave with a
-job's blocks is usually somebody else's just then.
+There are eight slaves, one replica of each block, and four frameworks that want the whole cluster at once. So a slave with a
+job's blocks is usually in use by another framework.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure(quick: bool) -> Findings:
 
 
 def _run(address: str, base: Path, wait_s: float) -> tuple[list[float], list[float]]:
-    """Local share in percent and time of each framework's job, all at the same time."""
+    """Local fraction in percent, and time of each framework's job, all running at the same time."""
     base.mkdir()
     summaries: list[mapreduce.Summary] = []
 

@@ -1,4 +1,4 @@
-"""Which machine was measured, in words; results of different machines are kept side by side."""
+"""The machine that was measured, in words; results of different machines are kept side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Machine:
-    """Hardware and software that figures depend on."""
+    """Hardware and software on which figures depend."""
 
     cpu: str
     cores: int
@@ -27,7 +27,7 @@ class Machine:
 
     @property
     def title(self) -> str:
-        """What tells this machine's section from others': the hardware and no versions."""
+        """The name of this machine's section: the hardware without versions."""
         return f"{self.cpu}, {self.cores} cores, {self.mem_gib} GiB"
 
     def facts(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ def _cpu_model() -> str:
 
 
 def commit() -> str:
-    """Which version was measured; empty where this is no git checkout."""
+    """The commit that was measured; empty if this is not a git checkout."""
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,7 +1,7 @@
-"""Very many slaves and schedulers in few processes: their real cores over real sockets, finding the leader in ZooKeeper.
+"""Very many slaves and schedulers in few processes: their real cores over real sockets. They find the leader in ZooKeeper.
 
-One detector and one loop serve all of a process. A slave has an executor with one running task, adopted as after a restart; a
-scheduler wants no offers. Each peer notes when a master has registered it.
+One detector and one loop serve all peers of a process. A slave has an executor with one running task, adopted as after a
+restart; a scheduler wants no offers. Each peer notes when a master has registered it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def framework_id(number: int) -> FrameworkID:
 
 
 class SlavePeer:
-    """A slave's core, and the little of a daemon that it needs."""
+    """A slave's core with a minimal daemon."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], number: int, frameworks: int) -> None:
         self.client: Client[Any] = Client(context, "", codec.to_slave)
@@ -60,7 +60,7 @@ class SlavePeer:
             ],
             records=[TaskDelivered(owner.framework_id, container_id, task, now)],
         )
-        # One hello for each connection: here they are made by us, so none is missed and repeated.
+        # One registration for each connection: we make the connections, so none is missed and repeated.
         settings = SlaveSettings(register_retry_s=10.0, executor_reregistration_timeout_s=3600.0)
         self.core = SlaveCore(settings, info, f"run{number}", recovered, now)
         self._perform(
@@ -136,13 +136,13 @@ def serve_slaves(pipe: Connection, master: str, first: int, count: int, framewor
 
 
 def serve_schedulers(pipe: Connection, master: str, count: int) -> None:
-    """Be the schedulers of that many frameworks until killed."""
+    """Be the schedulers of `count` frameworks until killed."""
     context = new_context()
     Peers(pipe, master, [SchedulerPeer(context, i) for i in range(count)]).run()
 
 
 class Peers:
-    """The loop of one process. Says `(master_id, when)` on the pipe when one master has registered all of its peers."""
+    """The loop of one process. Reports `(master_id, when)` on the pipe when one master has registered all its peers."""
 
     def __init__(self, pipe: Connection, master: str, peers: list[Peer]) -> None:
         self._pipe = pipe
@@ -150,7 +150,7 @@ class Peers:
         self._detector = LeaderDetector(parse_zookeeper(master))
         self._by_socket: dict[Any, Callable[[float], None]] = {}
         self._due: list[tuple[float, int]] = [(0.0, i) for i in range(len(peers))]
-        self._told = ""
+        self._reported = ""
 
     def run(self) -> None:
         poller = zmq.Poller()
@@ -167,7 +167,7 @@ class Peers:
                 _, index = heapq.heappop(self._due)
                 next_at = self._peers[index].tick(now)
                 heapq.heappush(self._due, (now + 1.0 if next_at is None else max(next_at, now + 0.2), index))
-            self._tell()
+            self._report()
 
     def _timeout_ms(self) -> int:
         return max(0, min(1000, int((self._due[0][0] - time.monotonic()) * 1000) + 1))
@@ -183,8 +183,12 @@ class Peers:
             poller.register(peer.client.socket, zmq.POLLIN)
         return poller
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         master = self._peers[-1].registered_with
-        if master and master != self._told and all(peer.registered_with == master for peer in self._peers):
-            self._told = master
+        if (
+            master
+            and master != self._reported
+            and all(peer.registered_with == master for peer in self._peers)
+        ):
+            self._reported = master
             self._pipe.send((master, time.monotonic()))

@@ -1,8 +1,8 @@
-"""Task life-cycles a second of processor time through the master's core alone: no sockets, no codec, one thread.
+"""Task life-cycles per second of processor time in the master's core alone: no sockets, no codec, one thread.
 
-A life-cycle is an accept of many tasks, their launch, a RUNNING for half of them, FINISHED and its acknowledgement for
-all, and the offers that what became free goes into. Run as `python bench/master_core.py`; `--profile` shows where the
-time goes. The messages are made before the clock runs, as the codec would have made them.
+A life-cycle is an accept of many tasks, their launch, RUNNING for half of them, FINISHED and its acknowledgement for all, and
+the offers of what becomes free. Run it as `python bench/master_core.py`; `--profile` shows where the time goes. The messages
+are made before the clock runs, as the codec would have made them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EXECUTOR = m.ExecutorInfo(ExecutorID("bench"), module="bench")
 
 
 class Bench:
-    """A core with slaves and frameworks that take every offer and finish every task."""
+    """A core with slaves, and frameworks that accept every offer and finish every task."""
 
     def __init__(self, slaves: int, frameworks: int, slots: int, seed: int) -> None:
         self.random = random.Random(seed)
@@ -81,7 +81,7 @@ class Bench:
             self.slave_ids[peer] = message.slave_id
 
     def accept_all(self) -> int:
-        """Fill every offer with tasks; returns how many."""
+        """Fill every offer with tasks; returns their number."""
         events = []
         count = 0
         for peer, offer in self.offers:
@@ -104,7 +104,7 @@ class Bench:
         return count
 
     def finish_all(self) -> None:
-        """RUNNING for half, FINISHED for all, each slave in a batch; then the acknowledgements, one for each slave."""
+        """RUNNING for half, FINISHED for all, in one batch per slave; then one batch of acknowledgements per slave."""
         tasks = [task for batch in self.launched.values() for task in batch]
         peers = {framework_id: peer for peer, framework_id in self.framework_ids.items()}
         acknowledged = [
@@ -125,7 +125,7 @@ class Bench:
         self.feed(acknowledged)
 
     def run(self, tasks: int) -> float:
-        """Life-cycles a second of the core's own time."""
+        """Life-cycles per second of the core's own time."""
         self.core_s = 0.0
         done = 0
         while done < tasks:

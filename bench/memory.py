@@ -1,4 +1,4 @@
-"""What daemons cost that do nothing: memory of master, slave and shim, and their CPU when the cluster is idle."""
+"""The cost of idle daemons: memory of master, slave and shim, and their CPU time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ IDLE_PERCENT = 0.5
 FAKE_SLAVES = 100
 FRAMEWORKS = 10
 TASKS_EACH = 1_000
-"""As many as the master remembers of one framework."""
+"""As many as the master remembers for one framework."""
 
 
 def measure(quick: bool) -> Findings:
-    """A real cluster that has worked and rests; then a master with very many slaves."""
+    """Measure a real cluster that has worked and is idle now; then a master with very many slaves."""
     findings = Findings()
     _real_cluster(findings, calls=5_000 if quick else 30_000, rest_s=5.0 if quick else 20.0)
     _large_master(findings)
@@ -50,7 +50,7 @@ def _real_cluster(findings: Findings, calls: int, rest_s: float) -> None:
         _memory_row(findings, "shim, private", [private_mb(pid) for pid in shims], SHIM_PRIVATE_MB)
         _memory_row(findings, "master, resident, 2 slaves", [resident_mb(local.master.pid)], None)
         before = Snapshot.take(local)
-        # The length of the rest is what is measured, not a wait for something to happen.
+        # The pause is the time that is measured; nothing is waited for.
         time.sleep(rest_s)
         spent = before.until(Snapshot.take(local))
     for name in ("master", "slave 1", "slave 2"):
@@ -62,7 +62,7 @@ def _real_cluster(findings: Findings, calls: int, rest_s: float) -> None:
 
 
 def _memory_row(findings: Findings, measure: str, values: list[float], limit: float | None) -> None:
-    # Each process has to keep under the limit: the largest is the one that counts.
+    # Each process must stay below the limit, so the largest counts.
     bound = None if limit is None else Bound(limit, at_least=False)
     findings.rows.append(Row(measure, "MB", Samples.of([max(values)]), bound=bound))
 

@@ -1,4 +1,4 @@
-/* Tells when the last rank has left MPI_Init: CLOCK_MONOTONIC, in seconds, printed by rank 0. */
+/* Shows when the last rank has left MPI_Init: CLOCK_MONOTONIC, in seconds, printed by rank 0. */
 
 #include <mpi.h>
 #include <stdio.h>

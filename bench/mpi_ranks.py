@@ -31,7 +31,7 @@ NEED = Resources.of(cpus="0.5", mem="32M")
 
 
 class Heard:
-    """Keeps what rank 0 of the one job at work has written."""
+    """Keeps what rank 0 of the running job has written."""
 
     def __init__(self) -> None:
         self.text = b""
@@ -57,7 +57,7 @@ class Heard:
 
 
 class Cluster:
-    """Jobs on a cluster, by a framework that stays registered, or by the command."""
+    """Runs jobs on a cluster, by a framework that stays registered or by the command."""
 
     def __init__(self, local: LocalCluster, framework: MpiFramework, heard: Heard) -> None:
         self._local = local
@@ -66,7 +66,7 @@ class Cluster:
         self._number = 0
 
     def run(self, ranks: int, *argv: str, per_slave: int | None = None) -> str:
-        """Submit to the registered framework; what rank 0 printed."""
+        """Submit a job to the registered framework; returns what rank 0 printed."""
         self._number += 1
         need = Job(f"bench-{self._number}", argv, ranks, NEED, per_slave, time_limit_s=DEADLINE_S)
         self._framework.submit(need)
@@ -76,7 +76,7 @@ class Cluster:
         return self._heard.text.decode()
 
     def command(self, ranks: int, *argv: str) -> str:
-        """`offerd mpi`, from its very start."""
+        """Run `offerd mpi` from its very start; returns what rank 0 printed."""
         words = ["mpi", "-n", str(ranks), "--cpus", "0.5", "--timeout", "60s", "--no-label", "--", *argv]
         environment = {**os.environ, "OFFERD_MASTER": self._local.address}
         return _output([sys.executable, "-m", "offerd_cli.main", *words], environment)
@@ -132,7 +132,7 @@ def _row(
 def _latencies(
     ours: Cluster, hydra: str, pingpong: str, runs: int, is_spread: bool
 ) -> tuple[list[float], list[float]]:
-    """In us. Two hosts that are one: MPICH leaves its own shared memory to the transport below it then."""
+    """In microseconds. The two hosts of mpiexec are one: MPICH then uses its transport and not its own shared memory."""
     hosts = ("-launcher", "fork", "-hosts", "one:1,two:1") if is_spread else ()
     our, their = [], []
     for _ in range(runs):
@@ -142,7 +142,7 @@ def _latencies(
 
 
 def _until(print_time: Callable[[], str]) -> float:
-    """Milliseconds from now to the time that is printed."""
+    """Milliseconds from now to the time that the program prints."""
     began = time.monotonic()
     return (float(print_time()) - began) * 1e3
 

@@ -2,8 +2,8 @@
 
     python bench/pipeline_baseline.py [TASKS]
 
-Every hop decodes and encodes typed messages, and nothing else: no state, no offers, no checkpoints. What offerd loses
-against it is what its state machines cost. Messages travel many to a frame, as offerd's do, or each in its own.
+Every hop decodes and encodes typed messages, and does nothing else: no state, no offers, no checkpoints. The difference to
+offerd is the cost of its state machines. Messages travel many to a frame, as in offerd, or each in its own frame.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ M = TypeVar("M")
 Shape = Literal["batches", "one frame each"]
 
 IN_FLIGHT = 200
-"""Tasks under way at once: as many as the slots of the cluster that is measured beside it."""
+"""Tasks in flight: as many as the slots of the cluster that is measured beside it."""
 DEADLINE_S = 60.0
 
 _RESOURCES = Resources.of(cpus="0.02", mem="1M")
@@ -41,14 +41,14 @@ _RESULT = b"x" * 8
 
 
 def _task(number: int) -> TaskInfo:
-    """About what `ClusterExecutor` sends for a trivial call."""
+    """A task as `ClusterExecutor` sends it for a trivial call."""
     return TaskInfo(
         TaskID(f"noop-{number}"), _RESOURCES, _EXECUTORS[number % 2], None, _CALL, 60.0, None, "noop"
     )
 
 
 def _status(task: TaskInfo) -> TaskStatus:
-    """And what comes back for it."""
+    """The status that is returned for it."""
     return TaskStatus(
         task.task_id,
         TaskState.FINISHED,
@@ -101,7 +101,7 @@ def _dealer(context: zmq.Context[zmq.Socket[bytes]], address: str, identity: byt
 
 
 def _hop(down: Wire[TaskInfo], up: Wire[TaskStatus], route: Callable[[TaskInfo], bytes]) -> None:
-    """Pass tasks from `down` on to the peer `route` names on `up`, and statuses back."""
+    """Pass tasks from `down` to the peer on `up` that `route` names, and statuses back."""
     poller = zmq.Poller()
     poller.register(down.socket, zmq.POLLIN)
     poller.register(up.socket, zmq.POLLIN)
@@ -152,7 +152,7 @@ def _executor(pipe: Connection, shape: Shape, base: str, number: int) -> None:
 
 
 class Pipeline:
-    """The five processes, ours the scheduler's. A context manager; all of them end with it."""
+    """Five processes; this one is the scheduler. A context manager: the others end with it."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -181,7 +181,7 @@ class Pipeline:
         self._stack.close()
 
     def _wait_until_connected(self) -> None:
-        """A ROUTER drops what is for a peer that has not come yet: ask until both executors answer."""
+        """A ROUTER drops messages to a peer that is not connected yet, so ask until both executors answer."""
         give_up_at = time.monotonic() + DEADLINE_S
         answered: set[str] = set()
         while len(answered) < 2:
@@ -193,7 +193,7 @@ class Pipeline:
                     answered |= {status.executor_id for status in statuses}
 
     def rate(self, tasks: int, in_flight: int = IN_FLIGHT) -> float:
-        """Tasks per second with so many under way."""
+        """Tasks per second with `in_flight` tasks at once."""
         wire, left, flying = self._wire, tasks, 0
         started = time.perf_counter()
         while left or flying:
@@ -208,7 +208,7 @@ class Pipeline:
         return tasks / (time.perf_counter() - started)
 
     def round_trips_ms(self, count: int, rest_s: float = 0.0) -> list[float]:
-        """One task at a time, each so long after the one before."""
+        """One task at a time, with a pause of `rest_s` after each."""
         times = []
         for _ in range(count):
             time.sleep(rest_s)

@@ -1,4 +1,4 @@
-"""A scheduler that runs one task at a time and notes when what was heard of it."""
+"""A scheduler that runs one task at a time and notes when its statuses arrive."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ RESOURCES = Resources.of(cpus="0.1", mem="16M")
 
 
 class Heard(NamedTuple):
-    """Milliseconds from the submit until the task was heard to run, and to have ended."""
+    """Milliseconds from the submit until the task's RUNNING and its end have arrived."""
 
     running_ms: float
     ended_ms: float
 
 
 class Probe(Scheduler):
-    """Asks for offers when it has a task, and wants none when it has not."""
+    """Asks for offers only while it has a task."""
 
     def __init__(self, executor: ExecutorInfo) -> None:
         self._executor = executor
@@ -39,7 +39,7 @@ class Probe(Scheduler):
         self._numbers = itertools.count()
 
     def run_one(self, driver: SchedulerDriver, *, data: bytes = b"", argv: tuple[str, ...] = ()) -> Heard:
-        """Run a task and wait for its end. Raises `OfferdError` if it ends badly or not at all."""
+        """Run a task and wait for its end. Raises `OfferdError` if it fails or does not end."""
         command = CommandInfo(argv=list(argv)) if argv else None
         task_id = TaskID(f"probe-{next(self._numbers)}")
         task = TaskInfo(task_id, RESOURCES, self._executor.executor_id, command, data, time_limit_s=20.0)
@@ -50,8 +50,8 @@ class Probe(Scheduler):
             try:
                 at, status = self._heard.get(timeout=DEADLINE_S)
             except Empty:
-                raise OfferdError(f"no word of {task.task_id} for {DEADLINE_S:g} s") from None
-            # A very short task may end without having been seen running: its end then counts.
+                raise OfferdError(f"no status of {task.task_id} for {DEADLINE_S:g} s") from None
+            # A very short task may end without a RUNNING; then its end counts for both.
             running_at = running_at or at
             if status.state is TaskState.FINISHED:
                 return Heard((running_at - started) * 1e3, (at - started) * 1e3)
@@ -77,7 +77,7 @@ class Probe(Scheduler):
 
 @contextmanager
 def framework(address: str, executor: ExecutorInfo) -> Iterator[tuple[Probe, SchedulerDriver]]:
-    """A framework of its own, registered; torn down at the end."""
+    """A new registered framework, torn down at the end."""
     probe = Probe(executor)
     driver = SchedulerDriver(probe, FrameworkInfo("probe", executors=[executor]), address)
     driver.set_needs_offers(False)

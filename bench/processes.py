@@ -1,4 +1,4 @@
-"""What the processes of a cluster cost: CPU time by role, resident and private memory."""
+"""The cost of a cluster's processes: CPU time by role, resident and private memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from offerd_cli.sweep import members
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _BELOW_SLAVE = ("zygote", "shims", "executors", "workers")
-"""Roles by depth in the tree: slave - zygote - shim - executor - its workers or tasks."""
+"""Roles by depth in the process tree: slave - zygote - shim - executor - its workers or tasks."""
 
 
 class Cpu(NamedTuple):
-    """CPU seconds, user and system: of the process itself, and of children that it has waited for."""
+    """CPU seconds, user and system, of the process itself and of children that it has waited for."""
 
     own_s: float
     children_s: float
 
 
 def cpu_of(pid: int) -> Cpu:
-    """Raises `FileNotFoundError` or `ProcessLookupError` if it is gone."""
+    """Raises `FileNotFoundError` or `ProcessLookupError` if the process is gone."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Cpu((int(fields[11]) + int(fields[12])) * _TICK_S, (int(fields[13]) + int(fields[14])) * _TICK_S)
 
@@ -38,7 +38,7 @@ def command_name(pid: int) -> str:
 
 
 def roles(cluster: LocalCluster) -> dict[int, str]:
-    """What each process of the cluster is: master, slave 1, ..., zygote, shims, executors, workers, other."""
+    """The role of each process of the cluster: master, slave 1, ..., zygote, shims, executors, workers, other."""
     known = {cluster.master.pid: "master"}
     known |= {slave.pid: f"slave {number}" for number, slave in enumerate(cluster.slaves, 1)}
     found = {}
@@ -46,7 +46,7 @@ def roles(cluster: LocalCluster) -> dict[int, str]:
         try:
             found[pid] = known.get(pid) or _role_below(pid, known)
         except (FileNotFoundError, ProcessLookupError):
-            continue  # a task that has ended meanwhile
+            continue  # a task that has just ended
     return found
 
 
@@ -80,7 +80,7 @@ class Snapshot:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             by_role[role] = by_role.get(role, 0.0) + own_s
-            # An executor's children that are waited for are tasks or old workers.
+            # Children that an executor has waited for are tasks or old workers.
             heirs = "workers" if role == "executors" else role
             by_role[heirs] = by_role.get(heirs, 0.0) + children_s
         return cls(time.perf_counter(), by_role, machine_busy_s())
@@ -103,11 +103,11 @@ class Spent:
         return sum(self.by_role.values())
 
     def idle_share(self) -> float:
-        """Of the machine's cores, unused by anybody."""
+        """The unused fraction of the machine's cores."""
         return max(0.0, 1 - self.busy_s / (self.wall_s * _cores()))
 
     def others_share(self) -> float:
-        """Of the machine's cores, used by who is no part of this measurement: a quiet machine has none."""
+        """The fraction of the machine's cores used by processes outside of this measurement; 0 on a quiet machine."""
         return max(0.0, (self.busy_s - self.ours_s) / (self.wall_s * _cores()))
 
 
@@ -116,7 +116,7 @@ def _cores() -> int:
 
 
 def machine_busy_s() -> float:
-    """CPU seconds that all cores together were not idle since boot."""
+    """CPU seconds for which all cores together were not idle since boot."""
     fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _idle, _iowait, irq, softirq, *_ = fields
     return (user + nice + system + irq + softirq) * _TICK_S
@@ -128,7 +128,7 @@ def resident_mb(pid: int) -> float:
 
 
 def private_mb(pid: int) -> float:
-    """What would be free if only this process ended, in MB (10^6 bytes)."""
+    """The memory that would be freed if only this process ended, in MB (10^6 bytes)."""
     return (_rollup_kib(pid, "Private_Clean") + _rollup_kib(pid, "Private_Dirty")) * 1024 / 1e6
 
 
@@ -136,4 +136,4 @@ def _rollup_kib(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1])
-    raise LookupError(f"the kernel does not tell {name} of process {pid}")
+    raise LookupError(f"the kernel does not report {name} of process {pid}")

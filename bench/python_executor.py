@@ -1,4 +1,4 @@
-"""What a trivial call costs in the python executor and its workers: CPU, rate at saturation, latency alone.
+"""The cost of a trivial call in the python executor and its workers: CPU, rate at saturation, latency when idle.
 
 python bench/python_executor.py [CALLS]
 """
@@ -28,7 +28,7 @@ def nothing() -> None:
 
 
 def cpu_s_of(pids: list[int]) -> float:
-    """CPU seconds of these processes together, to a microsecond or so."""
+    """CPU seconds of these processes together, exact to about a microsecond."""
     total_ns = 0
     for pid in pids:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -37,7 +37,7 @@ def cpu_s_of(pids: list[int]) -> float:
 
 
 def saturate(slave: FakeSlave, count: int) -> None:
-    """Keep `IN_FLIGHT` calls with the executor."""
+    """Keep `IN_FLIGHT` calls at the executor."""
     call = calls.pack_call(nothing)
     ended = slave.ended
     already, updates = len(ended), len(slave.updates)

@@ -1,4 +1,4 @@
-"""Slaves and schedulers that die: how soon their tasks are in good hands again, and how soon it is noticed."""
+"""Slaves and schedulers that die: how soon their tasks are taken over, and how soon the death is noticed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FRAMEWORK = FrameworkID("bench-ha")
 
 
 class Sleepers(offerd.Scheduler):
-    """Runs `sleep` as often as it is told to."""
+    """Runs `sleep` as many times as requested."""
 
     def __init__(self, master: str) -> None:
         self.changed = threading.Condition()
@@ -71,7 +71,7 @@ class Sleepers(offerd.Scheduler):
             self.changed.notify_all()
 
     def run(self, number: int) -> None:
-        """Until that many run."""
+        """Wait until that many tasks run."""
         self.wanted = number
         self.driver.revive_offers()
         with self.changed:
@@ -90,7 +90,7 @@ def measure(quick: bool) -> Findings:
 
 
 def _restart(findings: Findings, tasks: int, runs: int) -> None:
-    """kill -9 a slave and start it again: until its master has all its tasks back, and until it launches the next one."""
+    """kill -9 a slave and start it again: time until its master has all its tasks back, and until it launches the next one."""
     options = ("--long-fraction", "1", "--resources", "cpus=8,mem=8G")
     back, next_one = [], []
     with LocalCluster(slaves=1, cpus="8", mem="8G", isolation="noop", slave_options=options) as cluster:
@@ -122,7 +122,7 @@ def _restart(findings: Findings, tasks: int, runs: int) -> None:
 
 
 def _registered_at(cluster: LocalCluster, tasks: int, begun: float) -> float:
-    """When the master registered the slave that was started then, with all its tasks."""
+    """When the master registered the restarted slave with all its tasks."""
     with cluster.ask() as client:
         while time.monotonic() < begun + WAIT_S:
             (slave,) = client.slaves()
@@ -134,7 +134,7 @@ def _registered_at(cluster: LocalCluster, tasks: int, begun: float) -> float:
 
 
 class Candidate(offerd.Scheduler):
-    """A scheduler that says on a pipe what becomes of it."""
+    """A scheduler that reports its changes of state on a pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
@@ -158,7 +158,7 @@ def be_candidate(pipe: Connection, master: str) -> None:
 
 
 def _promotion(findings: Findings, runs: int) -> None:
-    """The active scheduler dies or leaves: until the next knows that it is active."""
+    """The active scheduler dies or leaves: time until the next one knows that it is active."""
     detected, left = [], []
     for run in range(2 * runs):
         with (
@@ -168,7 +168,7 @@ def _promotion(findings: Findings, runs: int) -> None:
             ExitStack() as first_one,
         ):
             first = first_one.enter_context(child(be_candidate, cluster.address))
-            # The master is new: it gives a scheduler that was active before it a moment to come.
+            # The master is new, so it gives a scheduler that was active before it a moment to come first.
             _expect(first, "standing by")
             _expect(first, "active")
             with child(be_candidate, cluster.address) as second:
@@ -178,7 +178,7 @@ def _promotion(findings: Findings, runs: int) -> None:
                     leaving_at = _expect(first, "leaving")
                     left.append(_expect(second, "active") - leaving_at)
                 else:
-                    first_one.close()  # kills it
+                    first_one.close()  # kills the process
                     active_at = _expect(second, "active")
                     detected.append(active_at - _logged(cluster.master.log, "stood by is active"))
     bound = Bound(1.0, at_least=False)
@@ -191,7 +191,7 @@ def _promotion(findings: Findings, runs: int) -> None:
 
 
 def _expect(pipe: Connection, what: str) -> float:
-    """When a candidate said this, which must be the next that it says."""
+    """When a candidate reported this, which must be its next report."""
     said = receive(pipe, f"a scheduler to be {what}")
     assert isinstance(said, tuple)
     if said[0] != what:
@@ -200,13 +200,13 @@ def _expect(pipe: Connection, what: str) -> float:
 
 
 def _logged(log: Path, words: str) -> float:
-    """The wall-clock time of the master's last line with these words."""
+    """The wall-clock time of the master's last log line with these words."""
     line = [line for line in log.read_text().splitlines() if words in line][-1]
     return datetime.datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp()
 
 
 def _detection(findings: Findings) -> None:
-    """A frozen slave: until its loss is told, against what is configured."""
+    """A frozen slave: the time until its loss is reported, compared with the configured time."""
     options = ("--ping-interval", f"{PING_S:g}s", "--missed-pings", str(MISSED))
     with LocalCluster(slaves=1, isolation="noop", master_options=options) as cluster:
         framework = Sleepers(cluster.address)

@@ -1,4 +1,4 @@
-"""The table, on the terminal and in `results.md`, where each suite has a section for each machine."""
+"""The table, on the terminal and in `results.md`, which has a section for each suite and machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def print_table(console: Console, findings: Findings) -> None:
 def write(
     suite: str, machine: Machine, findings: Findings, failures: Iterable[str], path: Path = RESULTS
 ) -> None:
-    """Replace this suite's section for this machine, or add it; all others stay."""
+    """Replace this suite's section for this machine, or add it; other sections stay."""
     sections = read_sections(path)
     sections[f"{suite} · {machine.title}"] = section(machine, findings, failures)
     parts = [f"## {title}\n\n{body}" for title, body in sections.items()]

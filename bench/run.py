@@ -1,7 +1,7 @@
-"""The measurements, in suites: `make bench` runs the first, `python bench/run.py --suite NAME --quick` any, roughly.
+"""The measurements, in suites: `make bench` runs the first; `python bench/run.py --suite NAME --quick` runs any, roughly.
 
-Everything is measured for real on this host, beside baselines measured in the same run. A full run takes some minutes
-and wants the machine for itself; it writes the suite's section of `bench/results.md`.
+Everything is really measured on this host, beside baselines measured in the same run. A full run takes some minutes and needs
+the machine for itself. It writes the suite's section of `bench/results.md`.
 """
 
 from __future__ import annotations
@@ -71,9 +71,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: a minute, and rough")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter runs: rough figures in a minute"
+    )
     parser.add_argument("--suite", choices=list(SUITES), default="cluster", help="default: cluster")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="subjects of the suite")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measure only these subjects of the suite")
     parser.add_argument(
         "--write",
         action=argparse.BooleanOptionalAction,
@@ -87,7 +89,7 @@ def parse() -> argparse.Namespace:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that every cluster is stopped."""
+    """SIGTERM raises like Ctrl-C, so that every cluster is stopped."""
     raise SystemExit(128 + number)
 
 

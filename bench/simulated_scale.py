@@ -1,4 +1,4 @@
-"""The paper's probe among many slaves (its section 6.5), in virtual time with the core's work in real time, as rows."""
+"""The paper's probe among many slaves (its section 6.5), in virtual time but with the core's real computing time, as rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SLAVES, QUICK_SLAVES, SEED = (10_000, 50_000), (10_000,), 1
 
 
 def measure(quick: bool) -> Findings:
-    """Five probes among each number of slaves; the bound is for the most slaves."""
+    """Five probes for each number of slaves; the bound is for the largest."""
     rows = []
     for slaves in QUICK_SLAVES if quick else SLAVES:
         found = scale.measure(slaves, SEED, lambda done: None)

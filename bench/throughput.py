@@ -1,5 +1,5 @@
-"""No-op Python calls through `ClusterExecutor` on a real cluster of two slaves, beside the bare pipeline; and who used
-the CPU for them.
+"""No-op Python calls through `ClusterExecutor` on a real cluster of two slaves, beside the bare pipeline; and the CPU time of
+each role for them.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ BOUND_PER_SLOT = 400
 
 
 def noop(value: int) -> int:
-    """What is called."""
+    """The function that is called."""
     return value
 
 
-# The slaves do not have this module: the function is to travel by value.
+# The slaves do not have this module, so the function must travel by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def cluster(cpus_each: int = CPUS_EACH) -> LocalCluster:
-    """Two slaves, without isolation: what is measured is the path of a task, not the kernel."""
+    """Two slaves without isolation: the path of a task is to be measured, not the kernel."""
     return LocalCluster(SLAVES, cpus=str(cpus_each), isolation="noop")
 
 
 def call_all(executor: ClusterExecutor, calls: int) -> float:
-    """Seconds for so many calls, from the first submit to the last result."""
+    """Seconds from the first submit to the last result of `calls` calls."""
     started = time.perf_counter()
     futures = [executor.submit(noop, value) for value in range(calls)]
     give_up_at = started + DEADLINE_S
@@ -85,8 +85,8 @@ def measure(quick: bool) -> Findings:
 
 
 def _one_cpu_slots(quick: bool, cpus_each: int) -> Findings:
-    """A slot is empty from a task's end until an offer of it has been accepted: the round trip bounds the rate. With one slot
-    on each slave nothing but that does; with two on a host of two cores the cores themselves begin to.
+    """A slot is empty from a task's end until an offer of it is accepted, so the round trip bounds the rate. With one slot on
+    each slave only that bounds it; with two, on a host of two cores, the cores do, too.
     """
     runs, calls = (2, 1_500) if quick else (3, 5_000)
     slots = SLAVES * cpus_each
@@ -119,7 +119,7 @@ def _one_cpu_slots(quick: bool, cpus_each: int) -> Findings:
 
 
 def where_time_goes(what: str, spent: list[Spent], tasks: int) -> str:
-    """A table: CPU microseconds of each role per task."""
+    """A table: CPU microseconds per task for each role."""
     wall_s = sum(one.wall_s for one in spent)
     names = sorted({name for one in spent for name in one.by_role})
     totals = {name: sum(one.by_role.get(name, 0.0) for one in spent) for name in names}

@@ -1,4 +1,4 @@
-"""Words counted by `offerd mapreduce`, beside the same mapper and reducer under GNU tools, and beside Python's peers."""
+"""Words counted by `offerd mapreduce`, by GNU tools with the same mapper and reducer, and by similar Python tools."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ if __name__ == "__main__":
 
 
 def measure(quick: bool) -> Findings:
-    """By turns, on the same text, on the same cores; every output is compared with the pipeline's."""
+    """Measure in turn, on the same text and the same cores; every output is compared with the pipeline's."""
     size = QUICK_BYTES if quick else SIZE_BYTES
     with (
         tempfile.TemporaryDirectory(prefix="offerd-bench-") as folder,
@@ -105,7 +105,7 @@ def _row(what: str, ours: list[float], theirs: list[float], name: str) -> Row:
 
 
 def _rate(text: Path, run: Callable[[], None]) -> float:
-    """Millions of bytes of input a second."""
+    """Millions of bytes of input per second."""
     began = time.perf_counter()
     run()
     return text.stat().st_size / 1e6 / (time.perf_counter() - began)
@@ -120,7 +120,7 @@ def offerd(address: str, text: Path, base: Path) -> None:
 
 
 def pipeline(text: Path, base: Path) -> None:
-    """GNU tools; their chunks are removed outside of the time of nobody else's."""
+    """GNU tools; the removal of their chunks is not timed."""
     chunks = base / "chunks"
     chunks.mkdir()
     number = max(8, text.stat().st_size >> 25)
@@ -178,7 +178,7 @@ def _install(peers: Path) -> None:
 
 
 def _compare(base: Path) -> None:
-    """What was counted must be what the pipeline counted."""
+    """Check that the counts equal the pipeline's."""
     expected = sorted(line.split() for line in (base / "expected").read_bytes().splitlines())
     parts = sorted((base / "out").glob("part-*"))
     found = sorted(line.split() for part in parts for line in part.read_bytes().splitlines())

@@ -1,1 +1,1 @@
-"""The simulator: the master's core of production in virtual time, and experiments that put it beside the paper's figures."""
+"""The simulator: the master's real core in virtual time, and experiments that compare it with the paper's figures."""

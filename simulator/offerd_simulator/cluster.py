@@ -1,12 +1,12 @@
-"""A cluster in virtual time: the master's core, and whoever is connected to it.
+"""A cluster in virtual time: the master's core, and the peers that are connected to it.
 
-The core is the one that `offerd master` runs, with its allocation module; it is told what its peers say and the virtual time,
-and what it wants sent is handed to them. Messages are handed over as they are: bytes and sockets are left out.
+The core is the one that `offerd master` runs, with its allocation module. It is given its peers' messages and the virtual time,
+and its messages are handed to the peers. Messages are passed as objects: there are no bytes and no sockets.
 
-The master works in turns, as its daemon does: what has arrived is handled, then comes a tick. A turn takes no time unless the
-cluster has a `clock`: then the master is busy for as many virtual seconds as the core's work took on that clock, its answers
-leave when the turn is over, and what arrives meanwhile waits. Python's garbage collector is kept out of such turns: nearly all
-that it would look through is the simulator's, not the master's.
+The master works in turns, as its daemon does: it handles what has arrived, then ticks. A turn takes no virtual time unless the
+cluster has a `clock`. With one, the master is busy for as many virtual seconds as the core's work took on that clock; its
+answers leave at the end of the turn, and what arrives meanwhile waits. Python's garbage collector is off in such turns, because
+nearly all objects that it would visit are the simulator's.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from offerd_master.settings import Settings
 from offerd_simulator.engine import Alarm, Engine
 
 NO_PINGS_S = 1e9
-"""Between pings where no peer can be lost: they would only cost computing time."""
+"""Ping interval where no peer can be lost: pings would only cost computing time."""
 TURN_S = 0.001
-"""How long the master gathers messages before it looks at them."""
+"""How long the master collects messages before it handles them."""
 EPOCH = 1
 
 
 class Client(Protocol):
-    """Who is connected to the master: a slave or a scheduler."""
+    """A peer of the master: a slave or a scheduler."""
 
     def receive(self, message: m.Message) -> None: ...
 
 
 class Cluster:
-    """A master's core and its peers. `clock` (seconds) measures the core's computing; None: it computes in no time."""
+    """A master's core and its peers. `clock` (seconds) measures the core's computing time; None: it takes no time."""
 
     def __init__(
         self,
@@ -64,20 +64,20 @@ class Cluster:
         self._inbox: list[Event] = []
         self._turn = Alarm(self.engine, self._take_turn)
 
-    # -- peers ------------------------------------------------------------------------------------------------------
+    # -- Peers ------------------------------------------------------------------------------------------------------
 
     def connect(self, name: str, client: Client) -> PeerID:
-        """Give somebody a connection; what is sent to it reaches its `receive`."""
+        """Connect a peer; messages to it reach its `receive`."""
         peer = PeerID(name.encode())
         self.clients[peer] = client
         return peer
 
     def to_master(self, peer: PeerID, message: m.Message) -> None:
-        """The peer says something; the master hears it in its next turn."""
+        """Send a message to the master, which handles it in its next turn."""
         self._inbox.append(Received(peer, message))
         self._turn.set(max(self.engine.now + self.turn_s, self._busy_until))
 
-    # -- the master's turns -----------------------------------------------------------------------------------------
+    # -- The master's turns -----------------------------------------------------------------------------------------
 
     def _take_turn(self) -> None:
         now = self.engine.now
@@ -99,7 +99,7 @@ class Cluster:
         self._turn.set(max(self.core.next_deadline(), self._busy_until, now + self.turn_s))
 
     def _compute(self, inbox: list[Event], now: float, actions: list[Action]) -> None:
-        """What the core does in one turn."""
+        """Run the core for one turn."""
         handle = self.core.handle
         for event in inbox:
             actions += handle(event, now)

@@ -1,4 +1,4 @@
-"""A quantity that changes in steps over virtual time: what somebody holds, how many wait."""
+"""A quantity that changes in steps over virtual time, such as the resources that a framework holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 
 class Curve:
-    """Steps `(when, value)`, from the first instant on. Changes come in the order of time."""
+    """Steps `(when, value)` from the first instant on. Changes must be added in the order of time."""
 
     def __init__(self, start: float = 0.0) -> None:
         self.times = [start]
@@ -15,11 +15,11 @@ class Curve:
 
     @property
     def value(self) -> int:
-        """As it is now."""
+        """The present value."""
         return self.values[-1]
 
     def add(self, when: float, change: int) -> None:
-        """It changes by this much."""
+        """Change the value by this much."""
         if when == self.times[-1]:
             self.values[-1] += change
         else:
@@ -27,12 +27,12 @@ class Curve:
             self.values.append(self.values[-1] + change)
 
     def at(self, when: float) -> int:
-        """The value at an instant; before the first one, 0."""
+        """The value at an instant; 0 before the first step."""
         place = bisect_right(self.times, when)
         return self.values[place - 1] if place else 0
 
     def integral(self, start: float, end: float) -> float:
-        """Value times seconds between two instants."""
+        """The integral over time, in value times seconds."""
         first = max(bisect_right(self.times, start) - 1, 0)
         last = bisect_right(self.times, end)
         spans = pairwise([*self.times[first:last], end])
@@ -45,6 +45,6 @@ class Curve:
         return self.integral(start, end) / (end - start)
 
     def sampled(self, start: float, end: float, points: int) -> list[float]:
-        """The means of equal spans: a curve to plot."""
+        """The means of equal spans of time, for a plot."""
         step = (end - start) / points
         return [self.mean(start + i * step, start + (i + 1) * step) for i in range(points)]

@@ -1,4 +1,4 @@
-"""How long tasks take: distributions of one mean, from which one draws and of which one knows the tail."""
+"""Durations of tasks: distributions with the same mean, from which one can draw and whose tails are known."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Durations(ABC):
 
     @abstractmethod
     def survival(self, limit_s: float) -> float:
-        """The part of tasks that take longer."""
+        """The fraction of tasks that take longer."""
 
     def wasted(self, limit_s: float) -> float:
-        """Of the time that tasks take which are tried with this limit and, if killed, run again without: the part that
-        was for nothing. At most one half, by Markov's inequality: limit * P(X > limit) <= E[X].
+        """The lost fraction of the time of tasks that are tried with this limit and, if killed, run again without one. It is at
+        most one half, by Markov's inequality: limit * P(X > limit) <= E[X].
         """
         lost = limit_s * self.survival(limit_s)
         return lost / (self.mean_s + lost)
 
 
 class Uniform(Durations):
-    """Nearly all the same: within 20 % of the mean."""
+    """Nearly equal: within 20 % of the mean."""
 
     name = "alike (± 20 %)"
 
@@ -54,7 +54,7 @@ class Exponential(Durations):
 
 
 class LogNormal(Durations):
-    """Sigma 1.5: the median is a third of the mean, as in Facebook's traces."""
+    """Sigma is 1.5, so the median is a third of the mean, as in Facebook's traces."""
 
     name = "log-normal"
     sigma = 1.5
@@ -71,7 +71,7 @@ class LogNormal(Durations):
 
 
 class Pareto(Durations):
-    """Heavy tail: alpha 1.5, cut at a hundred times the least."""
+    """Heavy tail: alpha is 1.5, cut at a hundred times the smallest value."""
 
     name = "Pareto"
     alpha, most = 1.5, 100.0

@@ -1,6 +1,6 @@
-"""Virtual time: calls that are due, and a clock that jumps from one to the next.
+"""Virtual time: a list of calls that are due, and a clock that jumps from one to the next.
 
-Calls due at the same instant happen in the order in which they were asked for, so a run depends on nothing but its seed.
+Calls due at the same instant happen in the order in which they were requested, so a run depends only on its seed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from offerd.core.timers import Timer, Timers
 
 
 class Engine:
-    """A clock (`now`, in seconds) and what is to happen on it."""
+    """A clock (`now`, in seconds), and the calls that are due on it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,7 +27,7 @@ class Engine:
         return self.at(self.now + delay_s, call, *arguments)
 
     def cancel(self, timer: Timer | None) -> None:
-        """The call is not made; one made or cancelled already is passed over, and so is None."""
+        """Cancel a call. One that was made or cancelled already is ignored, and so is None."""
         if timer is not None:
             self._timers.cancel(timer)
 
@@ -42,15 +42,15 @@ class Engine:
         self.now = max(self.now, until)
 
     def run_while(self, condition: Callable[[], bool], *, limit: float, step_s: float = 1.0) -> None:
-        """Go on as long as the condition holds, looking at it every `step_s`. Raises `RuntimeError` if it holds at `limit`."""
+        """Run while the condition holds; it is checked every `step_s`. Raises `RuntimeError` if it still holds at `limit`."""
         while condition():
             if self.now >= limit:
-                raise RuntimeError(f"the simulation did not come to its end by {limit:g} s of virtual time")
+                raise RuntimeError(f"the simulation has not ended after {limit:g} s of virtual time")
             self.run(self.now + step_s)
 
 
 class Alarm:
-    """One call that is due at the earliest of the times that were asked for since it was made last."""
+    """One call, due at the earliest time that was requested since it was last made."""
 
     def __init__(self, engine: Engine, call: Callable[[], None]) -> None:
         self._engine = engine
@@ -59,7 +59,7 @@ class Alarm:
         self._due_at = 0.0
 
     def set(self, when: float) -> None:
-        """Make the call at this instant at the latest."""
+        """Make the call at this instant or earlier."""
         if self._timer is not None:
             if self._due_at <= when:
                 return

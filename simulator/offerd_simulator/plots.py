@@ -1,4 +1,4 @@
-"""Figures as PNG and SVG files. The only module that knows matplotlib, which comes with the extra `simulate`."""
+"""Figures as PNG and SVG files. Only this module uses matplotlib, which comes with the extra `simulate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from offerd_simulator.results import Figure, Panel
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#F0E442")
 _STYLES = {"line": "-", "marked": "-", "dashes": "--"}
 _LONG_NUMBER = re.compile(r"(\d\.\d\d)\d+")
@@ -35,7 +35,7 @@ _LOOK: dict[Any, Any] = {
 
 
 def check() -> None:
-    """Raises `BadInput`, one line, if there is nothing to draw with."""
+    """Raises `BadInput` with one line if matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -45,8 +45,8 @@ def check() -> None:
 
 
 def write(figures: list[Figure], folder: Path) -> list[Path]:
-    """Draw each figure into `NAME.svg` and `NAME.png`; returns the files. Raises `BadInput` without matplotlib, `OSError`
-    if the folder cannot be written to.
+    """Draw each figure into `NAME.svg` and `NAME.png`; returns the files. Raises `BadInput` without matplotlib, and `OSError`
+    if the folder cannot be written.
     """
     check()
     import matplotlib
@@ -68,10 +68,10 @@ def write(figures: list[Figure], folder: Path) -> list[Path]:
             canvas.suptitle(figure.title, fontsize=11, fontweight="bold")
             for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
                 path = folder / (figure.name + suffix)
-                # The same numbers give the same bytes: no date, and ids by the salt above.
+                # The same numbers must give the same bytes, so there is no date, and ids come from the salt above.
                 canvas.savefig(path, dpi=130, metadata=metadata)
                 if suffix == ".svg":
-                    # A hundredth of a point is enough, and half the bytes.
+                    # A hundredth of a point is precise enough, and halves the file.
                     path.write_text(_LONG_NUMBER.sub(r"\1", path.read_text()))
                 written.append(path)
     return written

@@ -1,6 +1,6 @@
-"""What an experiment gives: tables beside the paper's figures, plots as plain numbers, and findings in words.
+"""The result of an experiment: tables beside the paper's figures, plots as plain numbers, and findings in words.
 
-Nothing here knows a terminal or a plotting library; `document` is what `--json` prints.
+Nothing here depends on a terminal or a plotting library; `document` is what `--json` prints.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from offerd_simulator.statistics import Estimate
 Cell = str | float | int | None | Estimate
 Row = list[Cell]
 Progress = Callable[[float, str], None]
-"""Told now and then: how much is done, 0 to 1, and what is being done."""
+"""Called now and then with how much is done, 0 to 1, and what is being done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every experiment is asked with. `quick`: small enough for a test, and rough."""
+    """Options of every experiment. `quick`: small enough for a test, and rough."""
 
     seed: int = 1
     quick: bool = False
@@ -28,14 +28,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`key` in the document, `title` for people; numbers are shown with so many digits after the point."""
+    """`key` in the document, `title` for people; numbers have `digits` digits after the point."""
 
     key: str
     title: str
     digits: int = 2
 
     def text(self, cell: Cell) -> str:
-        """A cell as people read it; what is not known is empty."""
+        """A cell for people; an unknown value is empty."""
         if cell is None or (isinstance(cell, float) and math.isnan(cell)):
             return ""
         if isinstance(cell, Estimate):
@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells, in the order of the columns; `note` stands below."""
+    """Rows of cells, in the order of the columns; `note` stands below them."""
 
     key: str
     title: str
@@ -61,8 +61,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series of a plot. `style`: line | marked | dashes | points; `error`: half widths of intervals; `colour`: a number,
-    for series that belong together.
+    """A series of a plot. `style`: line | marked | dashes | points; `error`: half widths of intervals; `colour`: a number
+    shared by series that belong together.
     """
 
     label: str
@@ -76,7 +76,7 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Panel:
     """One pair of axes. `stacked`: the lines are areas on top of each other. `bars`: they are groups of bars at 0, 1, 2, ...,
-    which `ticks` names. `x_ticks`: the only numbers on the x axis.
+    named by `ticks`. `x_ticks`: the only numbers on the x axis.
     """
 
     title: str
@@ -94,7 +94,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot of one or several panels, in rows of `columns`; `name` is that of its file."""
+    """A plot of one or several panels, in rows of `columns`; `name` is its file name."""
 
     name: str
     title: str
@@ -104,7 +104,7 @@ class Figure:
 
 @dataclass(slots=True)
 class Result:
-    """All that one run of an experiment has found."""
+    """Everything that one run of an experiment has found."""
 
     experiment: str
     title: str
@@ -117,7 +117,7 @@ class Result:
 
 
 def document(result: Result) -> dict[str, object]:
-    """For programs: cells by the keys of their columns, an estimate as `{"mean", "half_width"}`. Keys are only ever added."""
+    """For programs: cells by their columns' keys, an estimate as `{"mean", "half_width"}`. Keys are only ever added."""
     return {
         "experiment": result.experiment,
         "title": result.title,

@@ -1,10 +1,10 @@
-"""Slaves in virtual time: the core of production on a host made of numbers, and a small model of it.
+"""Slaves in virtual time: the real core on a host made of numbers, and a small model of it.
 
-`CoreSlave` is `offerd_slave.core` as it is, with a disk that stores at once and an executor whose tasks are timers. It is used
-where there are tens of slaves. Where there are thousands, `ModelSlave` keeps to the same contract at a fifth of the cost: it
-checks what it is told to run, enforces time limits, reports RUNNING and one end. A test runs both through the same story.
+`CoreSlave` is `offerd_slave.core` unchanged, with a disk that stores at once and an executor whose tasks are timers. It is for
+tens of slaves. For thousands, `ModelSlave` keeps the same contract at a fifth of the cost: it checks the tasks that it is to
+run, enforces time limits, and reports RUNNING and one end. A test runs the same scenario with both.
 
-How long a task takes is its `data`: eight bytes, a number of seconds; infinity ends only by a limit or a kill.
+The duration of a task is its `data`: eight bytes, a number of seconds; with infinity it ends only by a limit or a kill.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NEVER_S = 1e9
 
 
 def program(duration_s: float) -> bytes:
-    """The `data` of a task that takes so long."""
+    """The `data` of a task with this duration."""
     return _SECONDS.pack(duration_s)
 
 
@@ -51,7 +51,7 @@ class _Running(msgspec.Struct, gc=False):
 
 
 class ModelSlave:
-    """What a master and a scheduler see of a slave on which nothing goes wrong."""
+    """A slave on which nothing goes wrong, as a master and a scheduler see it."""
 
     def __init__(self, cluster: Cluster, info: m.SlaveInfo) -> None:
         self.cluster = cluster
@@ -134,7 +134,7 @@ class ModelSlave:
 
 
 class _Executor:
-    """What runs in one container of a `CoreSlave`: each task is a timer."""
+    """The executor of one container of a `CoreSlave`: each task is a timer."""
 
     def __init__(self, container_id: ContainerID) -> None:
         self.container_id = container_id
@@ -149,7 +149,7 @@ class CoreSlave:
         self.cluster = cluster
         self.engine = cluster.engine
         self.peer = cluster.connect(f"slave-{info.hostname}", self)
-        # No master falls silent here, and nobody looks at usage: the timers of both would only cost computing time.
+        # No master falls silent here, and nobody reads usage figures: both timers would only cost computing time.
         settings = SlaveSettings(
             info.long_fraction,
             info.short_limit_s,
@@ -169,7 +169,7 @@ class CoreSlave:
     def receive(self, message: m.Message) -> None:
         self._event(ev.FromMaster(self.cluster.core.cluster.epoch, message))
 
-    # -- the shell --------------------------------------------------------------------------------------------------
+    # -- The shell --------------------------------------------------------------------------------------------------
 
     def _event(self, event: ev.Event) -> None:
         self._perform(self.core.handle(event, self.engine.now))
@@ -186,22 +186,22 @@ class CoreSlave:
             if isinstance(action, act.SendToMaster):
                 self.cluster.to_master(self.peer, action.message)
             elif isinstance(action, act.SendToExecutor):
-                self._tell(self.executors[action.container_id], action.message)
+                self._deliver(self.executors[action.container_id], action.message)
             elif isinstance(action, act.Sync):
                 self.engine.after(0.0, self._event, ev.Stored(action.number))
             elif isinstance(action, act.LaunchContainer):
                 self.executors[action.container_id] = _Executor(action.container_id)
-                hello = m.RegisterExecutor(action.container_id, "")
-                self.engine.after(0.0, self._event, ev.FromExecutor(action.container_id, hello))
+                registration = m.RegisterExecutor(action.container_id, "")
+                self.engine.after(0.0, self._event, ev.FromExecutor(action.container_id, registration))
             elif isinstance(action, act.InspectFailure):
                 inspected = ev.FailureInspected(action.container_id, action.task_id, None)
                 self.engine.after(0.0, self._event, inspected)
             elif isinstance(action, act.DestroyContainer):
                 self.engine.after(0.0, self._event, ev.ContainerDestroyed(action.container_id))
 
-    # -- the host ---------------------------------------------------------------------------------------------------
+    # -- The host ---------------------------------------------------------------------------------------------------
 
-    def _tell(self, executor: _Executor, message: m.Message) -> None:
+    def _deliver(self, executor: _Executor, message: m.Message) -> None:
         if isinstance(message, m.LaunchTask):
             info = message.task
             duration_s = duration_of(info)
@@ -233,6 +233,6 @@ class CoreSlave:
 def add_slaves(
     cluster: Cluster, infos: list[m.SlaveInfo], *, real: bool = False
 ) -> list[ModelSlave | CoreSlave]:
-    """Slaves that register at once. `real`: each is the slave's core of production, else a model of it."""
+    """Add slaves that register at once. `real`: with the slave's real core, otherwise models of it."""
     kind = CoreSlave if real else ModelSlave
     return [kind(cluster, info) for info in infos]

@@ -1,4 +1,4 @@
-"""Means with confidence intervals, quantiles, and random streams that do not depend on each other."""
+"""Means with confidence intervals, quantiles, and independent random streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean and half the width of its confidence interval (NaN where one value tells nothing of its spread)."""
+    """A mean and half the width of its confidence interval (NaN for a single value, which has no spread)."""
 
     mean: float
     half_width: float
@@ -38,14 +38,14 @@ class Estimate:
         return self.mean + self.half_width
 
     def contains(self, value: float) -> bool:
-        """Whether the value lies in the interval."""
+        """Whether the value is in the interval."""
         return self.low <= value <= self.high
 
     def scaled(self, factor: float) -> Estimate:
         return Estimate(self.mean * factor, self.half_width * abs(factor))
 
     def reciprocal(self, factor: float) -> Estimate:
-        """`factor` over this, for an interval that is narrow (first order)."""
+        """`factor` divided by this, for a narrow interval (first order)."""
         return Estimate(factor / self.mean, abs(factor) * self.half_width / self.mean**2)
 
 
@@ -60,7 +60,7 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def quantile(values: Sequence[float], probability: float) -> float:
-    """The value that this part of them does not exceed, between neighbours linearly. NaN of nothing."""
+    """The value that this fraction of the values does not exceed, interpolated linearly. NaN if there are none."""
     ordered = sorted(values)
     if not ordered:
         return math.nan
@@ -71,7 +71,7 @@ def quantile(values: Sequence[float], probability: float) -> float:
 
 
 def stream(seed: int, *purpose: object) -> random.Random:
-    """A random stream of its own for each purpose: what one part draws does not move another's draws."""
+    """A separate random stream for each purpose: draws from one do not change another."""
     return random.Random(":".join(map(str, (seed, *purpose))))
 
 

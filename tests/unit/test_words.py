@@ -38,14 +38,10 @@ NOT_A_TEXT = {".json", ".lock", ".svg", ".png", ".bin"}
 # Two that name the words, one in the words of lawyers, and the program of that name.
 EXEMPT = {"tests/unit/test_words.py", "docs/glossary.md", "LICENSE", "examples/mpi/hello.c"}
 NOT_YET = {
-    "bench",
-    "cli",
     "executors",
     "frameworks",
     "linux",
-    "master",
     "sdk",
-    "simulator",
     "tests/e2e",
     "tests/sim",
     "tests/unit/cli",

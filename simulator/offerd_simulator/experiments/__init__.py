@@ -1,4 +1,4 @@
-"""The experiments: each a module with `run(options, progress) -> Result`, imported when it is asked for."""
+"""The experiments: each is a module with `run(options, progress) -> Result`, imported when it is needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPERIMENTS = {
 
 
 def run(name: str, options: Options, progress: Progress) -> Result:
-    """Run one of them. Raises `BadInput` if its options make no sense."""
+    """Run one experiment. Raises `BadInput` if its options cannot be used."""
     module = importlib.import_module(f"offerd_simulator.experiments.{name.replace('-', '_')}")
     started = time.perf_counter()
     result: Result = module.run(options, progress)

@@ -1,14 +1,14 @@
 """Delay scheduling (the paper's section 6.2): 16 instances of Hadoop scan 100 GB each on 93 nodes of 4 slots.
 
-Each file lies in blocks of 64 MB, three replicas on nodes of the cluster at random. Static: each instance has 5 or 6 nodes of
-its own, of which any slot takes a local block if there is one. Shared: the slots are offered by fair shares, and an instance
-waits for a local block for 0, 1 or 5 s.
+Each file has blocks of 64 MB, with three replicas on random nodes of the cluster. In the static case each instance has 5 or 6
+nodes of its own, on which any slot takes a local block if there is one. In the shared case slots are offered by fair shares,
+and an instance waits for a local block for 0, 1 or 5 s.
 
-Of frameworks with equal shares, offerd asks the one that was offered something least recently; Mesos of 2011 asked the one with
-the lowest id. That makes slots *sticky*: whoever's task ended is the one below its share, and gets the same slot back. So the
-shared rows are there twice.
+Among frameworks with equal shares, offerd asks the one that was offered something least recently; Mesos of 2011 asked the one
+with the lowest id. That makes slots *sticky*: the framework whose task has ended is the one below its share, so it gets the
+same slot back. The shared rows are therefore there twice.
 
-Two constants are chosen so that two of the paper's eight figures come out: the durations of a local and of a remote task, by
+Two constants are chosen so that two of the paper's eight figures are met: the durations of a local and of a remote task, from
 the job times of the static partitions and of the delay of 5 s. The other figures are predictions.
 """
 
@@ -33,14 +33,14 @@ SLOTS = 4
 REPLICAS = 3
 LOCAL_S = 4.75
 REMOTE_S = 8.95
-"""Solved from the paper's 565 s at 18 % local and 340 s at 95 %, with 68.8 waves of 372 tasks."""
+"""Solved from the paper's 565 s at 18 % local maps and 340 s at 95 %, with 68.8 waves of 372 tasks."""
 SPREAD = 0.2
 NODE = Resources.of(cpus=SLOTS, mem="15G")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The paper's, or one for a test."""
+    """The size of the paper, or a smaller one for a test."""
 
     nodes: int = 93
     instances: int = 16
@@ -53,7 +53,7 @@ QUICK = Size(nodes=31, instances=5, blocks=200)
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How slots come to instances, and what the paper found (read off its plot where it gives no number). `ties_by_id`: of
+    """How instances get slots, and what the paper found (read off its plot where it gives no number). `ties_by_id`: among
     frameworks with equal shares always the same one is first, as in Mesos of 2011.
     """
 
@@ -76,31 +76,31 @@ MODES = (
 
 
 SHARED_FROM, DELAYS = 1, (0.0, 1.0, 5.0)
-"""Places in `MODES`: of the first shared row, and how many follow it for either way to break ties."""
+"""Places in `MODES`: the first shared row, and the number of shared rows for each way to break ties."""
 
 
 class TiesById(DrfAllocator):
-    """Fair shares that do not remember who was offered something last: equals are served in the order of their ids."""
+    """Fair shares without a memory of who was offered something last: equals are served in the order of their ids."""
 
     def offer(self, framework_id: FrameworkID, resources: Resources) -> None:
         self.charge(framework_id, resources)
 
 
 def replicas(size: Size, seed: int, run: int, instance: int) -> list[list[str]]:
-    """Where each block of one file lies."""
+    """The nodes that hold each block of one file."""
     source = stream(seed, "blocks", run, instance)
     hosts = [f"node{i}" for i in range(size.nodes)]
     return [source.sample(hosts, REPLICAS) for _ in range(size.blocks)]
 
 
 def partitions(nodes: int, instances: int) -> list[range]:
-    """The nodes of each instance: as equal as they go."""
+    """The nodes of each instance, in parts that are as equal as possible."""
     edges = [round(i * nodes / instances) for i in range(instances + 1)]
     return [range(edges[i], edges[i + 1]) for i in range(instances)]
 
 
 def run_mode(mode: Mode, size: Size, seed: int, run: int) -> list[Scan]:
-    """All instances from a common start to their ends."""
+    """Run all instances from a common start to their ends."""
     engine = Engine()
     whole = [range(size.nodes)]
     parts = partitions(size.nodes, size.instances) if mode.delay_s is None else whole
@@ -128,7 +128,7 @@ def run_mode(mode: Mode, size: Size, seed: int, run: int) -> list[Scan]:
 
 
 def by_chance(size: Size) -> float:
-    """The probability that a static partition has a replica of a block."""
+    """The probability that a static partition holds a replica of a block."""
     whole = math.comb(size.nodes, REPLICAS)
     parts = partitions(size.nodes, size.instances)
     return sum(1 - math.comb(size.nodes - len(part), REPLICAS) / whole for part in parts) / len(parts)
@@ -157,8 +157,8 @@ def run(options: Options, progress: Progress) -> Result:
         Column("job_s", "simulated, 95 %", 0),
     ]
     note = (
-        "Intervals over instances. The paper's text says 18 %, > 90 % and 95 %; the rest is read off its plot. The "
-        "durations of tasks are solved from its job times of static partitions and of 5 s; all else is predicted."
+        "Intervals are over instances. The paper's text gives 18 %, > 90 % and 95 %; the rest is read off its plot. The "
+        "durations of tasks are solved from its job times of static partitions and of 5 s; everything else is predicted."
     )
     result = Result(
         "locality",
@@ -173,7 +173,7 @@ def run(options: Options, progress: Progress) -> Result:
 
 
 def _figure(locals_percent: list[Estimate], jobs_s: list[Estimate]) -> Figure:
-    """Both plots of the paper's figure, with the modes that it has; beside each what ties by id give."""
+    """Both plots of the paper's figure with its modes, and beside each the result with ties broken by id."""
     places = [float(i) for i in range(SHARED_FROM + len(DELAYS))]
     ticks = ["static", "no delay", "1 s", "5 s"]
     of_paper = MODES[: len(places)]
@@ -200,10 +200,10 @@ def _findings(size: Size, locals_percent: list[Estimate], jobs_s: list[Estimate]
     return [
         f"A delay of 5 s is {gain:.2f} times as fast as static partitions (paper: 1.7 times).",
         f"Static partitions hold one of {REPLICAS} replicas of a block with probability "
-        f"{100 * by_chance(size):.1f} %, whatever tasks take.",
-        f"Without delay, {locals_percent[1].mean:.0f} % are local here, about half in the paper. A reason "
-        "is who is asked first of equals: with ties broken by id, as Mesos did then, it is "
+        f"{100 * by_chance(size):.1f} %, however long tasks take.",
+        f"Without delay, {locals_percent[1].mean:.0f} % are local here, about half in the paper. One reason "
+        "is which of several equals is asked first. With ties broken by id, as Mesos did then, it is "
         f"{locals_percent[4].mean:.0f} %, because an instance gets the same slots back until it has used up "
-        "what lies on their nodes. Taking turns cures most of what delay scheduling is for, in large jobs.",
-        "With a delay, locality is a little above the paper's: here no node is slow, and nothing but blocks decides.",
+        "the blocks on their nodes. Taking turns achieves most of what delay scheduling does, in large jobs.",
+        "With a delay, locality is a little above the paper's: here no node is slow, and only the blocks decide.",
     ]

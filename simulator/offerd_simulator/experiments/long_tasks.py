@@ -1,13 +1,13 @@
 """Long tasks: how often a node fills with them, and whether killing by the clock causes inefficient re-execution.
 
-1. The paper (section 4.4): if a part phi of a cluster's time is of long tasks and nothing bounds them, a node of S slots is
-   full of them with probability phi^S. Simulated with a framework that draws lots for each task, and nodes looked at now
-   and then; beside it the same with a long fraction of one half.
-2. The question that the paper leaves open. A batch framework always has work, does not know how long it takes, and declares it
-   by a policy; people run short jobs beside it, with a fair share. What is killed at its limit starts again from nothing.
-   Swept: the limit of short tasks, the part of a slave that long ones may hold, the distribution of durations.
-3. Slaves of few cpus. Half of one cpu holds no task of one cpu: with that rule alone long tasks run nowhere on such a cluster.
-   What it gives, and costs, that the part for long tasks is one cpu at least.
+1. The paper (section 4.4): if a fraction phi of a cluster's time is used by long tasks without a bound, a node of S slots is
+   full of them with probability phi^S. Simulated with a framework that draws lots for each task, and nodes inspected at
+   intervals; and the same with a long fraction of one half.
+2. A question that the paper leaves open. A batch framework always has work, does not know how long it takes, and declares it by
+   a policy; people run short jobs beside it, with a fair share. A task killed at its limit starts again from nothing.
+   Varied: the limit of short tasks, the part of a slave for long ones, the distribution of durations.
+3. Slaves with few cpus. Half of one cpu holds no task of one cpu: by that rule alone, long tasks could run nowhere on such a
+   cluster. What it gains and costs that the part for long tasks is at least one cpu.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import Estimate, quantile, stream
 
 MEAN_S = 60.0
-"""Of the batch framework's tasks."""
+"""Resources of the batch framework's tasks."""
 INTERACTIVE_LOAD = 0.15
-"""The part of the cluster that short jobs take."""
+"""The fraction of the cluster that short jobs use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large and how long."""
+    """The size and length of the simulation."""
 
     nodes: int = 200
     looks: int = 10
@@ -60,7 +60,7 @@ QUICK = Size(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one setting gave; parts of the cluster's time, times in seconds."""
+    """The result of one setting: fractions of the cluster's time, times in seconds."""
 
     limit_s: float
     fraction: float
@@ -78,9 +78,9 @@ class Point:
 def full_nodes(
     phi: float, slots: int, fraction: float, nodes: int, looks: int, seed: int
 ) -> tuple[Estimate, float]:
-    """The part of nodes that are full of long tasks, over several looks; and the most that long tasks held of a node."""
+    """The fraction of nodes full of long tasks, over several inspections; and the most that long tasks held of a node."""
     long, short = Exponential(100.0), Exponential(50.0)
-    # Of the time phi is long when this part of the tasks is.
+    # The fraction of tasks that must be long for a fraction phi of the time to be long.
     p = phi * short.mean_s / (phi * short.mean_s + (1 - phi) * long.mean_s)
     engine = Engine()
     cluster = Cluster(engine)
@@ -109,7 +109,7 @@ def full_nodes(
 def work(
     durations: Durations, policy: Policy, limit_s: float, fraction: float, size: Size, seed: int
 ) -> Point:
-    """One cluster, one batch framework, one stream of short jobs."""
+    """Simulate one cluster with one batch framework and one stream of short jobs."""
     engine = Engine()
     cluster = Cluster(engine)
     per_slave = size.slots_per_slave
@@ -153,13 +153,13 @@ def work(
 
 
 def of_few_cpus(cpus: int, size: Size, seed: int) -> tuple[Point, Point, Point]:
-    """As many cpus in slaves of so many; all batch tasks long, of one cpu each: by half of a slave alone, with one cpu at
-    least, and with no cap at all.
+    """The same number of cpus in slaves of `cpus`; all batch tasks are long, with one cpu each. The cap on long tasks is half
+    of a slave; half, but at least one cpu; and none.
     """
     capacity = size.slaves * size.slots_per_slave
     cut = replace(size, slaves=capacity // cpus, slots_per_slave=cpus)
     half, whole = (work(Exponential(MEAN_S), Policy.LONG, MEAN_S, part, cut, seed) for part in (0.5, 1.0))
-    # Half of one cpu holds no task: as if long ones might hold nothing.
+    # Half of one cpu holds no task, so it is as if long tasks might hold nothing.
     alone = work(Exponential(MEAN_S), Policy.LONG, MEAN_S, 0.0, cut, seed) if cpus == 1 else half
     return alone, half, whole
 
@@ -189,7 +189,7 @@ def _few_cpus_table(size: Size, seed: int, done: Callable[[float], None]) -> Tab
         rows.append(row)
         done((i + 1) / len(size.cpus))
     note = (
-        "All batch tasks are long and of one cpu, exponential, 60 s on average; as many cpus in all, in larger or smaller "
+        "All batch tasks are long and of one cpu, exponential, 60 s on average; the same number of cpus, in larger or smaller "
         "slaves."
     )
     return Table(
@@ -281,7 +281,7 @@ def _waste_table(kinds: list[Durations], points: dict[str, list[Point]], size: S
             row += [mine[part].p95_s for part in size.fractions]
             rows.append(row)
     note = (
-        "Tried once as short, then as long. Useful: of the whole cluster's time; lost: at the largest long "
+        "Each task is tried once as short, then as long. Useful: of the whole cluster's time; lost: at the largest long "
         "fraction; p95: response of short jobs (10 tasks of 2 to 8 s). Columns `at 0.5`: with that long "
         "fraction."
     )
@@ -306,7 +306,7 @@ def _policy_table(points: dict[str, list[Point]]) -> Table:
             [name, p.policy.value, p.fraction, 100 * p.useful, 100 * p.wasted, p.median_s, p.p95_s]
             for p in chosen
         ]
-    note = "The limit is the mean, the worst for exponential durations. A long fraction of 1 with all long: no limits at all."
+    note = "The limit is the mean, the worst for exponential durations. A long fraction of 1, all tasks long: no limits."
     return Table("policies", "How a framework declares what it does not know", columns, rows, note)
 
 
@@ -317,19 +317,19 @@ def _findings(kinds: list[Durations], points: dict[str, list[Point]]) -> list[st
     worst = max(100 * p.wasted_of_batch for _, p in retried)
 
     def span(policy: Policy, of: Callable[[Point], float]) -> str:
-        """From the least to the most, over distributions, at the mean as the limit and half of a slave for long tasks."""
+        """The range over the distributions, with the mean as the limit and half of a slave for long tasks."""
         found = [of(p) for _, p in every if (p.policy, p.limit_s, p.fraction) == (policy, MEAN_S, 0.5)]
         return f"{100 * min(found):.0f} to {100 * max(found):.0f} %"
 
     return [
         "Without a bound a node is full of long tasks as often as phi^S says; with a long fraction of one half it never is.",
-        "Killing by the clock cannot waste without bound: of tasks tried once with a limit and then run as "
+        "Killing by the clock cannot waste without bound: for tasks that are tried once with a limit and then run as "
         "long, at most half of the time is lost (Markov: limit x P(X > limit) <= E[X]), whatever the "
         "distribution and the limit.",
-        "The loss found here is that of the formula, limit x P(X > limit) over E[X] and that, within "
+        "The loss found here agrees with the formula, limit x P(X > limit) over E[X] and that, within "
         f"{off:.1f} percentage points; {worst:.0f} % at the worst point of the sweep.",
-        "With the mean as the limit, a batch framework that declares everything long leaves the cluster "
-        f"{span(Policy.LONG, lambda p: p.useful)} useful, as half of it is reserved; one that tries as short "
+        "With the mean as the limit, if a batch framework declares everything long, the cluster is "
+        f"{span(Policy.LONG, lambda p: p.useful)} useful, because half of it is reserved; if it tries tasks as short "
         f"first, {span(Policy.RETRY, lambda p: p.useful)}, although it loses "
         f"{span(Policy.RETRY, lambda p: p.wasted)}: what it loses would mostly be idle.",
         f"Trying again and again is what is inefficient: doubled limits lose {span(Policy.DOUBLE, lambda p: p.wasted)}.",

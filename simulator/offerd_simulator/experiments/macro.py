@@ -1,8 +1,8 @@
-"""The paper's macrobenchmark (section 6.1): four frameworks on 96 nodes of 4 cores and 15 GB, shared by fair sharing, against
-four static partitions of 24 nodes. The workloads, and what in them is assumed, stand in `workloads.py`.
+"""The paper's macrobenchmark (section 6.1): four frameworks on 96 nodes of 4 cores and 15 GB, shared by fair sharing, compared
+with four static partitions of 24 nodes. The workloads and their assumptions are in `workloads.py`.
 
-Slaves are the slave's core of production. Nothing but the number of slots differs between static and shared: no slow nodes, no
-contention for disks and network, no locality.
+Slaves run the slave's real core. Static and shared differ only in the number of slots: there are no slow nodes, no contention
+for disks and network, and no locality.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PAPER_SUMS = {
 }
 PAPER_CPU_GAIN, PAPER_MEM_GAIN = 10.0, 17.0
 WINDOW_S = 1500.0
-"""Utilization is compared over the 25 min in which jobs arrive."""
+"""Utilization is compared over the 25 minutes in which jobs arrive."""
 PARTS = 4
 _POINTS = 120
 
 
 @dataclass(slots=True)
 class Outcome:
-    """One run: the four frameworks, after their last job, on one cluster or on four."""
+    """One run: the four frameworks after their last job, on one cluster or on four."""
 
     facebook: Jobs
     large: Jobs
@@ -55,7 +55,7 @@ class Outcome:
         return dict(zip(NAMES, (self.facebook, self.large, self.spark, self.torque), strict=True))
 
     def took_s(self) -> dict[str, list[float]]:
-        """Times of jobs by line of Table 3."""
+        """Job times by line of Table 3."""
         times: dict[str, list[float]] = {f"bin {kind.number}": [] for kind in w.BINS}
         for job in self.facebook.ended:
             times[job.name].append(job.took_s)
@@ -66,14 +66,14 @@ class Outcome:
         return times
 
     def sums(self) -> dict[str, float]:
-        """Times of jobs, added up by framework."""
+        """Sums of job times by framework."""
         done: list[list[Job] | list[Gang]] = [
             self.facebook.ended, self.large.ended, self.spark.ended, self.torque.gangs
         ]  # fmt: skip
         return {name: sum(job.took_s for job in jobs) for name, jobs in zip(NAMES, done, strict=True)}
 
     def used(self, start: float, end: float) -> tuple[float, float]:
-        """The parts of the cluster's cpus and memory that tasks held."""
+        """The fractions of the cluster's cpus and memory that tasks held."""
         cpu = sum(f.held.mean(start, end) for f in self.frameworks.values())
         mem = sum(f.held_mem.mean(start, end) for f in self.frameworks.values())
         return cpu / (self.nodes * NODE.millicpus), mem / (self.nodes * NODE.mem_bytes)
@@ -82,7 +82,7 @@ class Outcome:
 def simulate(
     seed: int, *, shared: bool, shrink: int = 1, tick: Callable[[float], None] = lambda now: None
 ) -> Outcome:
-    """Run all jobs to their end; `shrink` divides the number of nodes and those of tasks."""
+    """Run all jobs to their end; `shrink` divides the numbers of nodes and tasks."""
     nodes = NODES // shrink
     engine = Engine()
     clusters = []
@@ -122,7 +122,7 @@ def simulate(
 
 
 def _in_series(framework: Jobs, jobs: list[Job], pause_s: float) -> None:
-    """Each is submitted so long after the one before it has ended."""
+    """Submit each job `pause_s` after the end of the one before."""
     for before, after in pairwise(jobs):
         before.after.append(lambda job=after: framework.submit_at(framework.engine.now + pause_s, job))  # type: ignore[misc]
     framework.submit(jobs[0])
@@ -232,7 +232,7 @@ def _utilization_table(static: Outcome, shared: Outcome) -> Table:
         for name, alone, together, paper in zip(("cpu", "memory"), before, after, papers, strict=True)
     ]
     note = (
-        f"What tasks held, as a part of the cluster, over the first {WINDOW_S:.0f} s; the gain is relative."
+        f"The fraction of the cluster that tasks held over the first {WINDOW_S:.0f} s; the gain is relative."
     )
     return Table("utilization", "Utilization", columns, rows, note)
 
@@ -250,7 +250,7 @@ def _findings(static: Outcome, shared: Outcome) -> list[str]:
         f"A gang of 24 waits {sum(waits) / len(waits):.0f} s for its slots on average (paper: 12 s): tasks "
         "of the others take some ten seconds, and some of the 384 slots become free every second. The rest "
         "of the paper's loss is a slow node, which the simulation does not have.",
-        "Small Facebook jobs lose less than in the paper. We believe that there they waited for heartbeats, "
+        "Small Facebook jobs lose less than in the paper. We believe that they waited there for heartbeats, "
         "and for the slot to reach the right job; here a free slot is offered within milliseconds.",
         "The gain in utilization is of what tasks hold, not of what processors measure: we believe that the "
         "paper's tasks waited for disks and network while they held slots, more so the more of them ran.",

@@ -1,12 +1,13 @@
-"""Scalability (the paper's section 6.5): what a task waits for a master with up to 50,000 slaves.
+"""Scalability (the paper's section 6.5): how long a task waits for a master with up to 50,000 slaves.
 
-200 frameworks launch one task per offered slave; tasks take N(30 s, 10 s), two at most per slave. In steady state a probe
-registers and launches one task of 10 s; its extra delay is the time from its hello to the end of its task, less 10 s, as a mean
-of five probes. One more registers a millisecond after the master has begun to ping all slaves, the worst moment there is.
+200 frameworks launch one task for each offered slave; tasks take N(30 s, 10 s), with at most two on a slave. In steady state a
+probe registers and launches one task of 10 s. Its extra delay is the time from its registration to the end of its task, less 10
+s; the result is the mean of five probes. One more registers a millisecond after the master has begun to ping all slaves, which
+is the worst moment.
 
-The master computes in real time: each turn of its core is measured in processor time, and the master is busy for as long in
-virtual time. Pings go at their default rate. Nothing else takes time: no network, no encoding, no sockets. So this is the part
-of the probe's delay that the core and the allocation module are to blame for, and the wait for a slot to become free.
+The master computes in real time: the processor time of each turn of its core is measured, and the master is busy for as long in
+virtual time. Pings have their default interval. Nothing else takes time: no network, no encoding, no sockets. So the delay is
+that of the core and the allocation module, and of waiting for a free slot.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ FRAMEWORKS = 200
 TASK_MEAN_S, TASK_SD_S, PROBE_S = 30.0, 10.0, 10.0
 PROBES = 5
 PROBE_EVERY_S = 2.7
-"""No divisor of the interval between pings: probes meet the master in all its moods."""
+"""Not a divisor of the ping interval, so that probes meet the master at different moments."""
 SETTLE_S = 12.0
 TURN_S = 0.0
-"""The master takes a message up at once if it is idle."""
+"""How soon an idle master takes up a message."""
 BOUND_S = 0.1
 NODE = Resources.of(cpus=2, mem="2G")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One size of cluster."""
+    """The result for one size of cluster."""
 
     slaves: int
     probes_s: tuple[float, ...]
@@ -57,12 +58,12 @@ class Measured:
 
 
 def task_s(source: Random) -> float:
-    """N(30 s, 10 s), and never less than 0.1 s."""
+    """N(30 s, 10 s), but at least 0.1 s."""
     return max(0.1, source.gauss(TASK_MEAN_S, TASK_SD_S))
 
 
 def residual_s(source: Random) -> float:
-    """What is left of a task that was running when we came: long ones are met more often, anywhere in their time."""
+    """What is left of a running task at a random moment: long tasks are met more often, anywhere in their time."""
     while True:
         duration_s = task_s(source)
         if source.random() < duration_s / (TASK_MEAN_S + 5 * TASK_SD_S):
@@ -72,7 +73,7 @@ def residual_s(source: Random) -> float:
 def measure(
     slaves: int, seed: int, tick: Callable[[float], None], clock: Callable[[], float] = time.process_time
 ) -> Measured:
-    """Fill a cluster, let it settle, send the probes. `clock` measures the core."""
+    """Fill a cluster, let it settle, and send the probes. `clock` measures the core."""
     engine = Engine()
     cluster = Cluster(engine, settings=Settings(), turn_s=TURN_S)
     source = stream(seed, "scale", slaves)
@@ -82,7 +83,7 @@ def measure(
     engine.run(0.5)
     for framework in frameworks:
         framework.draw = lambda: task_s(source)
-    # Beyond the simulator's own million objects: their collection is no part of a master's work.
+    # More than the simulator's own million objects: collecting those is no part of a master's work.
     gc.collect()
     gc.freeze()
     try:

@@ -1,13 +1,13 @@
 """The paper's Table 2: a framework takes over `k` slots of a busy cluster, as the tasks on them end.
 
-Times are in units of T, the mean duration of tasks. The slots are slaves of one cpu each; on each runs a task of another
-framework that has been running for a time (what is left of it: uniform on 0..T if all take T, exponential if they are
-exponential). That framework wants no more at time 0, when ours arrives, so that each slot is ours when its task ends.
+Times are in units of T, the mean duration of tasks. Each slot is a slave of one cpu, on which a task of another framework has
+been running for a time. What is left of it is uniform on 0..T if all tasks take T, and exponential if they are exponential.
+That framework wants no more at time 0, when ours arrives, so each slot becomes ours when its task ends.
 
-* Elastic: computes on each slot from then on. The paper assumes that the last tasks end together, so the completion is that
-  of divisible work: when the slots have given beta*k*T together. Beside it stands what happens with whole tasks: the end of
-  the last of the first beta*k tasks.
-* Rigid: holds slots idle until it has all, then computes for beta*T.
+* Elastic: computes on each slot as soon as it has it. The paper assumes that the last tasks end together, so the completion is
+  that of divisible work: when the slots have computed beta*k*T together. The table also has whole tasks: the end of the last of
+  the first beta*k tasks.
+* Rigid: holds slots idle until it has all of them, then computes for beta*T.
 
 Utilization is the time computed over the time held, over all runs.
 """
@@ -31,7 +31,7 @@ from offerd_simulator.slaves import add_slaves
 from offerd_simulator.statistics import Estimate, harmonic, stream
 
 T = 1000.0
-"""Mean duration, in seconds: large beside the milliseconds that offers take."""
+"""Mean duration, in seconds: long in comparison with the milliseconds that offers take."""
 CONSTANT, EXPONENTIAL = "constant", "exponential"
 DISTRIBUTIONS = (CONSTANT, EXPONENTIAL)
 _POINTS = 60
@@ -40,7 +40,7 @@ _PLOTTED_T = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many slots, how much work, how often."""
+    """The number of slots, the amount of work, the number of runs."""
 
     ks: tuple[int, ...] = (20, 100)
     betas: tuple[int, ...] = (1, 3, 10)
@@ -55,7 +55,7 @@ QUICK = Size(ks=(5, 10), betas=(1, 3), runs=60, n=60, claim=10, claim_runs=20)
 
 @dataclass(slots=True)
 class Sample:
-    """What many runs of one k and distribution gave; times in units of T, by beta."""
+    """The results of many runs with one k and distribution; times in units of T, by beta."""
 
     ramp_up: list[float] = field(default_factory=list)
     divisible: dict[int, list[float]] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def draws(distribution: str, seed: int, *purpose: object) -> tuple[Callable[[], 
 def busy_cluster(
     n: int, distribution: str, seed: int, run: int, settings: Settings | None = None, role: str = "*"
 ) -> tuple[Engine, Cluster, Background]:
-    """`n` slots, each with a task that ends some time."""
+    """`n` slots, each with a task that will end."""
     engine = Engine()
     cluster = Cluster(engine, settings=settings)
     add_slaves(cluster, [m.SlaveInfo(f"slot{i}", SLOT, long_fraction=1.0) for i in range(n)])
@@ -132,7 +132,7 @@ def run_rigid(k: int, distribution: str, beta: int, seed: int, run: int, into: S
 
 
 def claim_any(n: int, k: int, distribution: str, seed: int, run: int) -> float:
-    """Ramp-up where any `k` of `n` slots will do and the others go on: fair shares give ours the first claim."""
+    """Ramp-up if any `k` of `n` slots will do and the others go on: fair shares give our framework the first claim."""
     settings = Settings(ping_interval_s=NO_PINGS_S, policy=Policy.of_weights({"ours": k, "others": n - k}))
     engine, cluster, _ = busy_cluster(n, distribution, seed, run, settings, role="others")
     draw, _ = draws(distribution, seed, "claim", n, run)
@@ -143,7 +143,7 @@ def claim_any(n: int, k: int, distribution: str, seed: int, run: int) -> float:
 
 
 def time_of_integral(curve: Curve, amount: float) -> float:
-    """When the area below a curve has become so much. Raises `ValueError` if it never does."""
+    """When the area under a curve reaches this amount. Raises `ValueError` if it never does."""
     total = 0.0
     for i, value in enumerate(curve.values):
         end = curve.times[i + 1] if i + 1 < len(curve.times) else math.inf
@@ -162,7 +162,7 @@ def exact_ramp_up(k: int, distribution: str) -> float:
 
 
 def elastic_exponential(beta: float) -> float:
-    """Completion for many slots: the root of x - 1 + exp(-x) = beta. The paper's 1 + beta is above it for small beta."""
+    """Completion for many slots: the root of x - 1 + exp(-x) = beta. The paper's 1 + beta is larger for small beta."""
     low, high = 0.0, beta + 1.0
     for _ in range(80):
         middle = (low + high) / 2

@@ -1,10 +1,10 @@
-"""The four workloads of the paper's macrobenchmark (section 6.1), as far as it describes them, and what we assume.
+"""The four workloads of the paper's macrobenchmark (section 6.1), as far as it describes them, and our assumptions.
 
 From the paper: the bins of the Facebook mix, their numbers of maps and reduces, the arrivals, the sizes and orders of the other
 workloads, and how long each job takes on a static partition of 24 nodes (96 slots). It does not give the durations of tasks.
-These are chosen so that the jobs take the paper's times **on the static partition**, at seed 1; what happens on the shared
-cluster is then a prediction. Memory per task, the shape of an ALS job and the times at which MPI jobs are submitted are
-assumptions, too, and stand below.
+They are chosen so that the jobs take the paper's times **on the static partition**, at seed 1. What happens on the shared
+cluster is then a prediction. Memory per task, the shape of an ALS job and the submission times of MPI jobs are also assumed;
+see below.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ HADOOP_TASK = Resources.of(cpus=1, mem="3G")
 SPARK_TASK = Resources.of(cpus=1, mem="3584M")
 MPI_TASK = Resources.of(cpus=1, mem="1536M")
 SETUP_S = 8.0
-"""Of a Hadoop or Spark job, before its first task and independent of its slots."""
+"""Time of a Hadoop or Spark job before its first task, whatever slots it has."""
 SPREAD = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """A line of the paper's Table 3; `map_s` and `reduce_s` are ours."""
+    """A line of the paper's Table 3; `map_s` and `reduce_s` are assumed."""
 
     number: int
     kind: str
@@ -68,11 +68,11 @@ SPARK_TASK_S = 9.35
 MPI_SIZE, MPI_SMALL_S, MPI_LARGE_S = 24, 261.0, 822.0
 MPI_ORDER = "SLSSLSSS"
 MPI_INTERVAL_S = 150.0
-"""Assumed: so that at 350 s two jobs run, the eighth of the cluster that the paper's plot shows then."""
+"""Assumed so that at 350 s two jobs run, the eighth of the cluster that the paper's plot shows then."""
 
 
 def facebook_jobs(source: random.Random) -> list[tuple[float, Bin]]:
-    """A hundred jobs in a random order at random times, on average every 14 s."""
+    """A hundred jobs in random order at random times, every 14 s on average."""
     order = [kind for kind in BINS for _ in range(kind.jobs)]
     source.shuffle(order)
     when = 0.0
@@ -95,7 +95,7 @@ def spark_job(number: int, shrink: int) -> Job:
 
 
 def mpi_jobs(shrink: int) -> list[tuple[float, Gang]]:
-    """Tachyon, six small and two large, and when each is submitted."""
+    """Six small and two large Tachyon jobs, and when each is submitted."""
     jobs = []
     for i, letter in enumerate(MPI_ORDER):
         name, work_s = ("large", MPI_LARGE_S) if letter == "L" else ("small", MPI_SMALL_S)

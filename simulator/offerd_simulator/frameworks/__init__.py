@@ -1,1 +1,1 @@
-"""Frameworks made of numbers: what they ask for and how long it takes is a model, what they say to the master is real."""
+"""Simulated frameworks: what they ask for and how long it takes is a model; their messages to the master are real."""

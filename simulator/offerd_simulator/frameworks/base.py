@@ -1,7 +1,7 @@
-"""What every simulated framework does: registers, answers offers, keeps its tasks, acknowledges, counts.
+"""What every simulated framework does: it registers, answers offers, keeps its tasks, acknowledges, counts.
 
-A subclass says what to run on an offer (`choose`), whether it wants more (`wants_more`), and what an end means to it
-(`task_ended`). It is told the truth by the world and nothing by the simulator: how long a task takes is known to the slave.
+A subclass decides what to run on an offer (`choose`), whether it wants more (`wants_more`), and what to do at an end
+(`task_ended`). It does not know how long a task will take: only the slave does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from offerd_simulator.slaves import program
 
 EXECUTOR = m.ExecutorInfo(ExecutorID("model"), module="model")
 SLOT = Resources.of(cpus=1, mem="1G")
-"""The scalar slot of the paper's analysis."""
+"""The name of the resource that stands for a slot in the paper's analysis."""
 
 
 class SimulatedTask(msgspec.Struct, eq=False, gc=False):
-    """A task from its choice to its end. `owner` is whatever the framework wants to remember with it."""
+    """A task from its choice to its end. `owner` is anything that the framework wants to remember with it."""
 
     task_id: TaskID
     resources: Resources
@@ -35,10 +35,10 @@ class SimulatedTask(msgspec.Struct, eq=False, gc=False):
 
 
 class Framework:
-    """A scheduler without sockets. `held` is the curve of the resources its tasks hold."""
+    """A scheduler without sockets. `held` is the curve of the resources that its tasks hold."""
 
     refuse_s = 0.0
-    """What it says when it takes nothing of an offer, or leaves some of one."""
+    """The refusal sent when it takes nothing of an offer, or only a part."""
 
     def __init__(self, name: str, cluster: Cluster, *, role: str = "*", reports: bool = True) -> None:
         self.name = name
@@ -60,23 +60,23 @@ class Framework:
             self.peer, m.RegisterFramework(m.FrameworkInfo(name, role=role, executors=[EXECUTOR]))
         )
 
-    # -- what a subclass says ---------------------------------------------------------------------------------------
+    # -- For subclasses ---------------------------------------------------------------------------------------
 
     def choose(self, offer: Offer) -> list[SimulatedTask]:
-        """The tasks to run on this offer, made by `new_task`; none declines it."""
+        """The tasks to run on this offer, made by `new_task`; an empty list declines it."""
         raise NotImplementedError
 
     def wants_more(self) -> bool:
-        """Whether it has a use for offers now."""
+        """Whether it can use offers now."""
         raise NotImplementedError
 
     def task_started(self, task: SimulatedTask) -> None:
         """It runs."""
 
     def task_ended(self, task: SimulatedTask, status: TaskStatus) -> None:
-        """It has ended, in whatever way."""
+        """A task has ended, in whatever way."""
 
-    # -- orders -----------------------------------------------------------------------------------------------------
+    # -- Orders -----------------------------------------------------------------------------------------------------
 
     def new_task(
         self,
@@ -92,17 +92,17 @@ class Framework:
         self.cluster.to_master(self.peer, m.KillTask(self.framework_id, task.task_id, task.slave_id, 0.0))
 
     def leave(self) -> None:
-        """The framework ends, and all its tasks with it."""
+        """End the framework and all its tasks."""
         self.cluster.to_master(self.peer, m.TeardownFramework())
 
     def update_needs(self) -> None:
-        """Tell the master whether offers are wanted, when that has changed."""
+        """Report to the master whether offers are wanted, if that has changed."""
         needs = self.wants_more()
         if needs != self._needs_offers:
             self._needs_offers = needs
             self.cluster.to_master(self.peer, m.SetNeedsOffers(needs))
 
-    # -- what the master says ---------------------------------------------------------------------------------------
+    # -- Messages of the master ---------------------------------------------------------------------------------------
 
     def receive(self, message: m.Message) -> None:
         kind = type(message)

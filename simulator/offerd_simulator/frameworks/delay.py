@@ -1,8 +1,8 @@
-"""Jobs that scan files: each task reads one block, of which some nodes have a replica. Placed by delay scheduling.
+"""Jobs that scan files: each task reads one block, of which some nodes have a replica. Tasks are placed by delay scheduling.
 
-A task that runs where its block is takes `local_s`, elsewhere `remote_s`. When a slot is offered on a node that has none of
-the waiting blocks, the job declines, unless it has not launched a local task for `delay_s` (the time form of delay
-scheduling): then it launches one that is not local, and goes on to do so until it launches a local one again.
+A task takes `local_s` on a node with its block, and `remote_s` elsewhere. When a slot is offered on a node with none of the
+waiting blocks, the job declines, unless it has launched no local task for `delay_s` (delay scheduling by time). Then it
+launches one that is not local, and goes on to do so until it launches a local one again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from offerd_simulator.frameworks.base import Framework, SimulatedTask
 from offerd_simulator.frameworks.slots import free_slots
 
 OFFER_AGAIN_S = 1.0
-"""A node that was declined is not asked about again sooner, unless more becomes free on it."""
+"""How long a declined node is not offered again, unless more becomes free on it."""
 
 
 class Scan(Framework):
-    """One instance of Hadoop with one map-only job. `replicas` are the hostnames that have each block."""
+    """One instance of Hadoop with one map-only job. `replicas`: the hostnames that have each block."""
 
     refuse_s = OFFER_AGAIN_S
 
@@ -73,7 +73,7 @@ class Scan(Framework):
         return chosen
 
     def _local_block(self, host: str) -> int | None:
-        """A waiting block of which the host has a replica; those launched elsewhere meanwhile are passed over."""
+        """A waiting block with a replica on the host; blocks launched elsewhere meanwhile are skipped."""
         here = self._by_host.get(host, [])
         while here:
             block = here.pop()

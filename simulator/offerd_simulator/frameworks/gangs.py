@@ -1,4 +1,4 @@
-"""A batch scheduler of rigid jobs, like Torque with MPI: a job starts when it has all its slots, and not before."""
+"""A batch scheduler of rigid jobs, like Torque with MPI: a job starts when it has all its slots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offerd_simulator.frameworks.base import Framework, SimulatedTask
 
 @dataclass(eq=False, slots=True)
 class Gang:
-    """A job of `size` tasks that compute together for `work_s` once all of them are there."""
+    """A job of `size` tasks that compute together for `work_s` once all of them run."""
 
     name: str
     size: int
@@ -26,21 +26,21 @@ class Gang:
 
     @property
     def took_s(self) -> float:
-        """From submission to end. Raises `ValueError` while it runs."""
+        """Seconds from submission to end. Raises `ValueError` while it runs."""
         if self.ended_at is None:
             raise ValueError(f"job {self.name} has not ended")
         return self.ended_at - self.submitted_at
 
     @property
     def waited_s(self) -> float:
-        """From submission until all its tasks were there. Raises `ValueError` before."""
+        """Seconds from submission until all its tasks ran. Raises `ValueError` before."""
         if self.started_at is None:
             raise ValueError(f"job {self.name} has not started")
         return self.started_at - self.submitted_at
 
 
 class Gangs(Framework):
-    """Runs gangs in the order in which they were submitted, and never holds more than `cap` tasks: its guaranteed share."""
+    """Runs gangs in the order of submission, and never holds more than `cap` tasks: its guaranteed share."""
 
     def __init__(self, name: str, cluster: Cluster, *, cap: int, role: str = "*") -> None:
         self.cap = cap
@@ -58,7 +58,7 @@ class Gangs(Framework):
         self.engine.at(when, self.submit, gang)
 
     def _head(self) -> Gang | None:
-        """The job to be filled now. The next one begins only if it fits below the cap as a whole: half a gang holds slots
+        """The job to be filled now. The next one begins only if it fits below the cap as a whole: half a gang would hold slots
         for nothing.
         """
         if not self.queue:
@@ -98,4 +98,4 @@ class Gangs(Framework):
             self.kill(member)
 
     def task_ended(self, task: SimulatedTask, status: TaskStatus) -> None:
-        """By our own kill; the slot is free for the next gang."""
+        """The task was killed by our own order; its slot is free for the next gang."""

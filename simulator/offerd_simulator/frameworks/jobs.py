@@ -1,6 +1,6 @@
 """Frameworks whose jobs are stages of tasks: a Hadoop-like one (maps, then reduces), a Spark-like one (iterations).
 
-A stage begins when the one before it has ended. A slot goes to the job with the fewest running tasks (fair, as Hadoop's Fair
+A stage begins when the one before it has ended. A slot goes to the job with the fewest running tasks (fair, like Hadoop's Fair
 Scheduler) or to the oldest job (first in, first out).
 """
 
@@ -18,7 +18,7 @@ from offerd_simulator.frameworks.base import Framework, SimulatedTask
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """So many tasks, each about so long (`spread`: standard deviation over mean), each with these resources."""
+    """`tasks` tasks with the same mean duration (`spread`: standard deviation over mean) and resources."""
 
     tasks: int
     task_s: float
@@ -26,7 +26,7 @@ class Stage:
     spread: float = 0.0
 
     def draw(self, source: random.Random) -> float:
-        """The duration of one task: normal, not below a tenth of the mean."""
+        """The duration of one task: normally distributed, but at least a tenth of the mean."""
         if not self.spread:
             return self.task_s
         return max(0.1 * self.task_s, source.gauss(self.task_s, self.spread * self.task_s))
@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A job and where it stands. `setup_s`: before its first task can be run."""
+    """A job and its progress. `setup_s`: time before its first task can run."""
 
     name: str
     stages: Sequence[Stage]
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def took_s(self) -> float:
-        """From submission to end. Raises `ValueError` while it runs."""
+        """Seconds from submission to end. Raises `ValueError` while it runs."""
         if self.ended_at is None:
             raise ValueError(f"job {self.name} has not ended")
         return self.ended_at - self.submitted_at
@@ -88,7 +88,7 @@ class Jobs(Framework):
             ready = [job for job in self.jobs if job.waiting]
             if not ready:
                 return chosen
-            # Python's min takes the first of equals: the oldest job.
+            # Python's min takes the first of equals, which is the oldest job.
             job = min(ready, key=lambda job: job.running) if self._fair else ready[0]
             stage = job.stages[job.stage]
             if not free.covers(stage.resources):

@@ -1,4 +1,4 @@
-"""Frameworks between long and short slots: one that is always short, one that does not know, one that draws lots."""
+"""Frameworks that use long and short slots: one that is always short, one that does not know, one that draws lots."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from offerd_simulator.frameworks.slots import free_slots
 
 
 def long_slots(offer: Offer) -> int:
-    """How many slots of an offer a task without a time limit may use."""
+    """How many slots of an offer may be used by tasks without a time limit."""
     return offer.long_quantities.get("cpus", 0) // SLOT.millicpus
 
 
 class Lots(Framework):
-    """Each new task is long with probability `p`; where no long one is allowed any more it is short. It fills every slot."""
+    """Each new task is long with probability `p`, or short if no long one is allowed any more. It fills every slot."""
 
     def __init__(
         self, cluster: Cluster, p: float, *, long: Durations, short: Durations, source: random.Random
@@ -41,14 +41,14 @@ class Lots(Framework):
                 allowed -= 1
                 chosen.append(self.new_task(self._long.draw(self._random), owner="long"))
             else:
-                # The limit only declares it short: it is longer than any of these take.
+                # The limit only declares the task short: it is longer than any task takes.
                 duration_s = self._short.draw(self._random)
                 chosen.append(self.new_task(duration_s, limit_s=1e6, owner="short"))
         return chosen
 
 
 class Policy(StrEnum):
-    """How a framework that does not know how long its tasks take declares them."""
+    """How a framework declares tasks whose durations it does not know."""
 
     LONG = "all long"
     RETRY = "short, then long"
@@ -57,11 +57,11 @@ class Policy(StrEnum):
 
 
 LEARN_FROM = 20
-"""Ends of first tries that `Policy.LEARN` looks back on."""
+"""How many ends of first tries `Policy.LEARN` looks back on."""
 
 
 class Work:
-    """A piece of work and the limit of its next try; None: as long."""
+    """A piece of work and the limit of its next try; None: as a long task."""
 
     __slots__ = ("duration_s", "limit_s")
 
@@ -71,8 +71,8 @@ class Work:
 
 
 class Batch(Framework):
-    """Has `population` pieces of work at any time: each that is done is followed by a new one. One that is killed by the
-    clock is tried again, from its start, as the policy says.
+    """Always has `population` pieces of work: each that is done is replaced by a new one. Work that is killed at its limit is
+    tried again from its start, as the policy says.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Batch(Framework):
             and sum(self._killed) > LEARN_FROM / 2
             and self._random.random() > 0.1
         ):
-            # Every tenth is tried all the same: durations may have become shorter.
+            # Every tenth is tried as short all the same: durations may have become shorter.
             limit_s = None
         self._queue(Work(duration_s, limit_s))
 
@@ -144,8 +144,8 @@ class Batch(Framework):
 
 
 class Interactive(Framework):
-    """Jobs of a few short tasks, known to be short, that people wait for: a Poisson stream. `responses` are the times from a
-    job's arrival to the end of its last task.
+    """Jobs of a few short tasks that people wait for, in a Poisson stream. `responses` are the times from a job's arrival to
+    the end of its last task.
     """
 
     tasks_per_job = 10

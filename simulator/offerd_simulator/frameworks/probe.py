@@ -1,4 +1,4 @@
-"""The load of the paper's scalability experiment: frameworks that launch one task per offered slave, and the probe."""
+"""The load of the paper's scalability experiment: frameworks that launch one task on each offered slave, and the probe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from offerd_simulator.frameworks.slots import Draw
 
 
 class OnePerSlave(Framework):
-    """Launches one task on each slave it is offered."""
+    """Launches one task on each slave that it is offered."""
 
     def __init__(self, name: str, cluster: Cluster, draw: Draw) -> None:
         self.draw = draw
@@ -23,7 +23,7 @@ class OnePerSlave(Framework):
 
 
 class Probe(Framework):
-    """Registers, launches a single task, and looks at the time: `extra_s` is what it took beyond the task itself."""
+    """Registers and launches a single task; `extra_s` is the time that this took beyond the task itself."""
 
     def __init__(self, name: str, cluster: Cluster, task_s: float) -> None:
         self._task_s = task_s

@@ -1,4 +1,4 @@
-"""Frameworks of the paper's analysis (section 4), where every task takes one slot of one cpu."""
+"""Frameworks of the paper's analysis (section 4), in which every task takes one slot of one cpu."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from offerd_simulator.cluster import Cluster
 from offerd_simulator.frameworks.base import SLOT, Framework, SimulatedTask
 
 Draw = Callable[[], float]
-"""The duration of the next task, in seconds."""
+"""Returns the duration of the next task, in seconds."""
 
 
 def free_slots(offer: Offer) -> int:
@@ -18,8 +18,8 @@ def free_slots(offer: Offer) -> int:
 
 
 class Background(Framework):
-    """Fills every slot it is offered, until it is told to stop. `first` gives the durations of the first `n` tasks: what is
-    left of tasks that have been running for long.
+    """Fills every offered slot until `stop`. `first` gives the durations of the first `n` tasks: what is left of tasks that
+    have been running for long.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Background(Framework):
         return not self._stopped
 
     def stop(self) -> None:
-        """No new tasks; those that run go on."""
+        """Launch no new tasks; running ones go on."""
         self._stopped = True
         self.update_needs()
 
 
 class Elastic(Framework):
-    """Uses each slot as it gets it, up to `k`, for one task after the other, for ever. `ends` are those of its tasks in the
+    """Uses each slot at once, up to `k`, for one task after the other without end. `ends` are the ends of its tasks in the
     order of their starts (NaN while they run).
     """
 
@@ -81,7 +81,7 @@ class Elastic(Framework):
 
 
 class Rigid(Framework):
-    """Holds slots until it has `k`, computes on all of them for `work_s`, and lets go."""
+    """Holds slots until it has `k`, computes on all of them for `work_s`, and releases them."""
 
     def __init__(self, name: str, cluster: Cluster, k: int, work_s: float, *, role: str = "*") -> None:
         self.k = k
