@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection
 import zmq
 
 from offerd import messages as m
-from offerd.credentials.clusters import resolve
 from offerd.ids import ContainerID, SlaveID
+from offerd.masters.clusters import resolve
 from offerd.resources import Resources
 from offerd.wire import codec
 from offerd.wire.transport import Client, new_context

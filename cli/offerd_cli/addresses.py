@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from offerd.addresses import LOOPBACK, is_link_local, is_loopback
-from offerd.masters.routes import FAR, FAR_6, address_towards
+from offerd.wire.routes import FAR, FAR_6, address_towards
 
 _OF_CONTAINERS = ("docker", "br-", "veth", "virbr", "podman", "cni", "lxc")
 """Interfaces that lead only to this host itself."""

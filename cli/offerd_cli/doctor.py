@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from offerd.addresses import ANY, ANY_6
 from offerd.errors import OfferdError
-from offerd.masters.routes import bound
+from offerd.wire.routes import bound
 from offerd_isolation.cgroups.host import NEEDED, UNIFIED, Mounts, Root, Unusable, find_root, mounts
 
 DOCKER_TIMEOUT_S = 3

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import zmq
 
-from offerd.credentials.clusters import KEYS, Cluster, own_store
-from offerd.credentials.joining import enrol, is_known
 from offerd.credentials.keys import Keys, name_fault, public_of, read_secret, write_secret
-from offerd.credentials.words import read_word
 from offerd.errors import BadInput, OfferdError
+from offerd.masters.clusters import KEYS, Cluster, own_store
 from offerd.masters.leader import master_address
 from offerd.operator_messages import Rights
+from offerd_cli.join_words import read_word
+from offerd_cli.joining import enrol, is_known
 from offerd_cli.key_listings import rights_text
 
 TRY_OWN_KEY_S = 2.0

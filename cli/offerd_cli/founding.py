@@ -12,13 +12,13 @@ from pathlib import Path
 import zmq
 
 from offerd.addresses import ANY_6, HostPort, is_any, is_ip, is_loopback, listening_ip, parse
-from offerd.credentials.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
 from offerd.credentials.keys import Keys, name_fault, new_key, read_public
 from offerd.credentials.trusted_files import replace_file
 from offerd.errors import BadInput, OfferdError
+from offerd.masters.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
 from offerd.masters.leader import master_address, parse_zookeeper
-from offerd.masters.routes import bound
 from offerd.operator import OperatorClient
+from offerd.wire.routes import bound
 from offerd_cli import local_keys
 from offerd_cli.addresses import own_address
 from offerd_cli.config_file import config_text, quoted
@@ -123,7 +123,7 @@ def _give_to(path: Path, user: str) -> None:
 
 def store_is_overruled(store: Store, name: str) -> bool:
     """Whether commands that name no cluster use another one than the cluster just made."""
-    from offerd.credentials.clusters import read_stores
+    from offerd.masters.clusters import read_stores
 
     for each, clusters in read_stores():
         if clusters.current:

@@ -29,7 +29,7 @@ def main() -> int:
     swept = sweep(base, grace_s=GRACE_S)
     try_to_remove(base)
     for store in sys.argv[2:]:
-        from offerd.credentials.clusters import Store
+        from offerd.masters.clusters import Store
 
         Store(store).forget_local(str(base))
     return 0 if swept else 1

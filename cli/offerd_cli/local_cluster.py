@@ -27,7 +27,10 @@ import psutil
 from msgspec.structs import replace
 
 from offerd.addresses import parse
-from offerd.credentials.clusters import (
+from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
+from offerd.daemons.removal import try_to_remove
+from offerd.errors import BadInput, OfferdError
+from offerd.masters.clusters import (
     MASTER_VARIABLE,
     Cluster,
     Connection,
@@ -36,9 +39,6 @@ from offerd.credentials.clusters import (
     own_store,
     resolve,
 )
-from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
-from offerd.daemons.removal import try_to_remove
-from offerd.errors import BadInput, OfferdError
 from offerd.masters.detector import find_leader
 from offerd.masters.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient

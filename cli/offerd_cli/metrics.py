@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary
 from offerd.resources import BYTE_SCALARS
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 SLAVE_STATES = ("active", "deactivated", "draining", "drained", "lost")
 

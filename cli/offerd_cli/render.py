@@ -1,7 +1,7 @@
 """Tables and bars for people. Colours are used only on a terminal that supports them. A table in a pipe has plain columns and
 is never cut. A terminal that is too narrow shows the most important columns, and names those that it leaves out.
 
-Most of what is shown was written by peers, so all of it is escaped (`offerd.wire.screen_text`). `ScreenTable`, `FittedTable`
+Most of what is shown was written by peers, so all of it is escaped (`offerd.values.screen_text`). `ScreenTable`, `FittedTable`
 and `ScreenConsole` do that, and everything is printed through them.
 """
 
@@ -20,7 +20,7 @@ from rich.text import Span, Text
 from offerd.messages import TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_cli.doctor import Finding
 from offerd_cli.fitting import GAP, Column, cut_middle, fit
 from offerd_cli.screen import say

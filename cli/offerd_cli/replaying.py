@@ -16,16 +16,16 @@ from offerd import __version__
 from offerd.daemons.recording import Header, Step
 from offerd.daemons.recording_reader import Recording, replay
 from offerd.errors import BadInput
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_cli.screen import say
 from offerd_master.principals import Principal
 
 PACKAGES = ("offerd_master.core.", "offerd_master.allocation.", "offerd_slave.core.")
 MODULES = {
-    "offerd.core.filters", "offerd.core.ranges", "offerd.core.timers", "offerd.descriptions",
+    "offerd.core.filters", "offerd.values.ranges", "offerd.core.timers", "offerd.descriptions",
     "offerd.files_access", "offerd.messages", "offerd.operator_messages", "offerd.resources", "offerd.states",
-    "offerd.wire.files_messages", "offerd.wire.key_messages", "offerd.wire.recording_messages",
-    "offerd.wire.structs", "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings",
+    "offerd.protocol.files_messages", "offerd.protocol.key_messages", "offerd.protocol.recording_messages",
+    "offerd.fields.structs", "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings",
     "offerd_slave.records", "offerd_slave.settings",
 }  # fmt: skip
 """Modules of the cores' states and events. Nothing in them does more than compute."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol
 
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 LINE_LIMIT = 2000
 """Longest line for people, in characters: a peer may have written a part of it."""

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from offerd.ids import TaskID
+from offerd.protocol.spawner_messages import SPAWNER
 from offerd.tasks.task_cgroups import TASK_CGROUPS
 from offerd.wire.posix_text import bytes_of, word_of
-from offerd.wire.spawner_messages import SPAWNER
 from offerd_executors.spawner_client import SpawnerClient
 from offerd_linux.scripts import as_script
 

@@ -1,6 +1,6 @@
 """The executor's side of the spawner, which starts programs in their tasks' cgroups, and kills them there.
 
-The spawner itself is a part of the slave (`offerd_slave.launch.spawner`); their messages are `offerd.wire.spawner_messages`.
+The spawner itself is a part of the slave (`offerd_slave.launch.spawner`); `offerd.protocol.spawner_messages` has the messages.
 """
 
 from __future__ import annotations
@@ -13,9 +13,18 @@ from collections.abc import Mapping
 import msgspec
 
 from offerd.ids import TaskID
+from offerd.protocol.spawner_messages import (
+    SPAWNER,
+    Born,
+    Kill,
+    Killed,
+    NotBorn,
+    Spawn,
+    read_frame,
+    write_frame,
+)
 from offerd.tasks.task_cgroups import TASK_CGROUPS, leaf_name
 from offerd.wire.posix_text import word_of
-from offerd.wire.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 
 LITTLE_MEM_BYTES = 8 << 20
 """With a limit below this, the exec alone may exceed it: arguments and environment take 2 MiB and more at most."""

@@ -27,12 +27,12 @@ from offerd.daemons.recorder import Recorder, Written
 from offerd.errors import BadInput, BadMessage, OfferdError
 from offerd.ids import PeerID
 from offerd.masters.leader import ZooKeeperAddress, describe_master
-from offerd.masters.routes import FAR, FAR_6, address_towards
 from offerd.masters.zookeeper_access import derived_access
 from offerd.messages import Message, NotLeading, RegisterSlave
+from offerd.values.screen_text import printable
 from offerd.wire import codec
 from offerd.wire.pacing import Pacer
-from offerd.wire.screen_text import printable
+from offerd.wire.routes import FAR, FAR_6, address_towards
 from offerd.wire.transport import Server, new_context
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.choose import load_allocator

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import FrameType
 
 from offerd.daemons.daemon_log import log_to_stderr
-from offerd.daemons.descriptors import raise_limit
 from offerd.errors import BadInput, OfferdError
+from offerd.wire.descriptors import raise_limit
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
 

@@ -13,12 +13,12 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, Self
 
-from offerd.credentials.clusters import Where
 from offerd.drivers.callbacks import check_callbacks
 from offerd.drivers.driver_base import CONNECT_TIMEOUT_S, DriverBase
 from offerd.drivers.orders import Order
 from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
+from offerd.masters.clusters import Where
 from offerd.masters.leader import unreachable
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting

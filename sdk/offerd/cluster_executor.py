@@ -27,18 +27,18 @@ from typing import Any, TypeVar
 
 from offerd.chunks import call_each
 from offerd.cluster_future import Amount, ClusterFuture, Options, check_count
-from offerd.credentials.clusters import Where
 from offerd.driver import SchedulerDriver
 from offerd.drivers.driver_base import CONNECT_TIMEOUT_S
 from offerd.errors import MessageTooLarge, OfferdError
+from offerd.fields.field_types import check_text, wrong
+from offerd.masters.clusters import Where
 from offerd.messages import ExecutorInfo, FrameworkInfo
 from offerd.python_calls.call_queue import CALL_OVERHEAD_BYTES, CallQueue
 from offerd.python_calls.call_scheduler import EXECUTOR_ID, CallScheduler
 from offerd.python_calls.calls import pack_call
 from offerd.python_calls.large_calls import MAX_BYTES, header
 from offerd.task_errors import BrokenClusterExecutor, TaskTimeoutError
-from offerd.wire.field_types import check_text, wrong
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 __all__ = ["BrokenClusterExecutor", "ClusterExecutor", "ClusterFuture", "TaskTimeoutError"]
 

@@ -15,9 +15,9 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from offerd.errors import BadInput
+from offerd.fields.field_types import check_text, wrong
 from offerd.ids import SlaveID, TaskID
 from offerd.resources import Resources
-from offerd.wire.field_types import check_text, wrong
 
 log = logging.getLogger("offerd.cluster_executor")
 

@@ -5,7 +5,7 @@ the wrong type raises `WrongType` when the struct is made. The second part is wh
 what these hold. The third is what slaves say of themselves. All structs are frozen:
 `msgspec.structs.replace(task, name="other")` makes a changed copy.
 
-A number, text or list beyond its bound (`offerd.wire.bounds`) raises `BadInput` when it is sent. Times are seconds.
+A number, text or list beyond its bound (`offerd.values.bounds`) raises `BadInput` when it is sent. Times are seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
+from offerd.fields.structs import Description, Value
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.resources import NOTHING, Resources
 from offerd.states import TaskState
-from offerd.wire.bounds import (
+from offerd.values.bounds import (
     FEW,
     MANY,
     Amount,
@@ -38,7 +39,6 @@ from offerd.wire.bounds import (
     WishedFraction,
     WishedSeconds,
 )
-from offerd.wire.structs import Description, Value
 
 # -- What authors of frameworks write -----------------------------------------------------------------------------------
 

@@ -22,13 +22,13 @@ import zmq
 
 from offerd.core.scheduler_core import Action
 from offerd.core.timers import Timers
-from offerd.credentials.clusters import Where
 from offerd.drivers.callbacks import check_callbacks, returned_nothing
 from offerd.drivers.driver_base import CONNECT_TIMEOUT_S, DriverBase, Steps
 from offerd.drivers.orders import Order
 from offerd.errors import OfferdError
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, OfferID, SlaveID
+from offerd.masters.clusters import Where
 from offerd.masters.leader import unreachable
 from offerd.messages import FrameworkInfo, GuaranteedShare, Offer, TaskStatus
 from offerd.operator_messages import Waiting

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-from offerd.wire.bounds import Id
+from offerd.values.bounds import Id
 
 FrameworkID = NewType("FrameworkID", Id)
 """Of a framework. The master makes it, or the framework's first scheduler chooses it."""

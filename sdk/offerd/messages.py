@@ -8,7 +8,7 @@ is in `operator_messages`, and in `wire.key_messages`, `wire.files_messages` and
 
 Between versions a field may be **added at the end, with a default**: readers skip fields that they do not know and take
 the default for missing ones. No field is ever renamed, moved or removed; a test compares with a record. A frame with an
-unknown message, or with a value beyond its bound (`offerd.wire.bounds`), raises `BadMessage`: a master ends the
+unknown message, or with a value beyond its bound (`offerd.values.bounds`), raises `BadMessage`: a master ends the
 connection, other readers skip the whole frame. So a new message is never sent to a peer that may be older.
 """
 
@@ -28,12 +28,14 @@ from offerd.descriptions import TaskInfo as TaskInfo
 from offerd.descriptions import TaskOutput as TaskOutput
 from offerd.descriptions import TaskStatus as TaskStatus
 from offerd.descriptions import TaskUsage as TaskUsage
+from offerd.fields.structs import Message as Message
+from offerd.fields.structs import Value as Value
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.resources import Resources
 from offerd.states import Reason as Reason
 from offerd.states import TaskState as TaskState
-from offerd.wire.bounds import (
+from offerd.values.bounds import (
     A_QUESTION,
     MANY,
     Amount,
@@ -49,8 +51,6 @@ from offerd.wire.bounds import (
     Text,
     WishedSeconds,
 )
-from offerd.wire.structs import Message as Message
-from offerd.wire.structs import Value as Value
 
 PROTOCOL = OLDEST_PROTOCOL = 1
 """Version of the protocol. A registration with a `protocol` below `OLDEST_PROTOCOL` is refused."""

@@ -10,11 +10,11 @@ from typing import TypeVar
 import msgspec
 import zmq
 
-from offerd.credentials.clusters import Where, resolve
 from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
 from offerd.masters.absence import QUIET_S, MasterWatch, Peer, why_away
+from offerd.masters.clusters import Where, resolve
 from offerd.masters.detector import find_leader
 from offerd.masters.leader import SCHEME, parse_zookeeper, patience_s, unreachable
 from offerd.messages import Dropped, Message, NotLeading
@@ -52,10 +52,10 @@ from offerd.operator_messages import (
     Tokens,
     Waiting,
 )
+from offerd.protocol.recording_messages import EventsRecorded, RecordEvents
 from offerd.resources import Resources
 from offerd.wire import codec
 from offerd.wire.closing import Closing
-from offerd.wire.recording_messages import EventsRecorded, RecordEvents
 from offerd.wire.sendable import check
 from offerd.wire.transport import Client, new_context
 from offerd.workers import check_threads

@@ -11,8 +11,21 @@ from typing import Annotated
 from offerd.files_access import NO_ACCESS, FilesAccess
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import PROTOCOL, Filters, Message, SlaveInfo, TaskOutput, TaskState, TaskUsage, Value
+from offerd.protocol.key_messages import Enrol as Enrol
+from offerd.protocol.key_messages import Enrolled as Enrolled
+from offerd.protocol.key_messages import GetKeys as GetKeys
+from offerd.protocol.key_messages import GetTokens as GetTokens
+from offerd.protocol.key_messages import Keys as Keys
+from offerd.protocol.key_messages import KeySummary as KeySummary
+from offerd.protocol.key_messages import NewToken as NewToken
+from offerd.protocol.key_messages import RevokeKey as RevokeKey
+from offerd.protocol.key_messages import RevokeToken as RevokeToken
+from offerd.protocol.key_messages import Rights as Rights
+from offerd.protocol.key_messages import Token as Token
+from offerd.protocol.key_messages import Tokens as Tokens
+from offerd.protocol.key_messages import TokenSummary as TokenSummary
 from offerd.resources import NOTHING, Resources
-from offerd.wire.bounds import (
+from offerd.values.bounds import (
     A_PAGE,
     FEW,
     Amount,
@@ -30,19 +43,6 @@ from offerd.wire.bounds import (
     Text,
     WishedSeconds,
 )
-from offerd.wire.key_messages import Enrol as Enrol
-from offerd.wire.key_messages import Enrolled as Enrolled
-from offerd.wire.key_messages import GetKeys as GetKeys
-from offerd.wire.key_messages import GetTokens as GetTokens
-from offerd.wire.key_messages import Keys as Keys
-from offerd.wire.key_messages import KeySummary as KeySummary
-from offerd.wire.key_messages import NewToken as NewToken
-from offerd.wire.key_messages import RevokeKey as RevokeKey
-from offerd.wire.key_messages import RevokeToken as RevokeToken
-from offerd.wire.key_messages import Rights as Rights
-from offerd.wire.key_messages import Token as Token
-from offerd.wire.key_messages import Tokens as Tokens
-from offerd.wire.key_messages import TokenSummary as TokenSummary
 
 _MOMENTARY = frozenset({"not_yet", "refused", "wants_nothing", "offers_held_back"})
 

@@ -15,10 +15,9 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from offerd.core import ranges as rng
-from offerd.core.ranges import Range
 from offerd.errors import BadResources
-from offerd.wire.bounds import (
+from offerd.values import ranges as rng
+from offerd.values.bounds import (
     MAX_AMOUNT,
     MAX_LISTS,
     MAX_NAMES,
@@ -28,7 +27,8 @@ from offerd.wire.bounds import (
     ResourceName,
     Word,
 )
-from offerd.wire.screen_text import printable
+from offerd.values.ranges import Range
+from offerd.values.screen_text import printable
 
 BYTE_SCALARS = frozenset({"mem", "disk"})
 """Scalars counted in bytes. Every other scalar is counted in thousandths (`cpus`: millicpus)."""

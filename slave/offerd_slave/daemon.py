@@ -21,7 +21,6 @@ from typing import Any
 
 import zmq
 
-from offerd.daemons.descriptors import descriptors
 from offerd.daemons.log_limits import LogLimits
 from offerd.daemons.recorder import Recorder, Written
 from offerd.daemons.removal import try_to_remove
@@ -30,8 +29,9 @@ from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
 from offerd.masters.absence import MasterWatch
 from offerd.messages import Message, Pong, RegisterSlave, SlaveUsage
+from offerd.values.screen_text import printable
+from offerd.wire.descriptors import descriptors
 from offerd.wire.pacing import Pacer
-from offerd.wire.screen_text import printable
 from offerd.wire.transport import new_context
 from offerd_isolation.base import DEFAULT_OPTIONS, Isolation
 from offerd_isolation.choose import choose

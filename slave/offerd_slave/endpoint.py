@@ -23,8 +23,8 @@ from offerd.daemons.log_limits import LogLimits
 from offerd.errors import BadMessage
 from offerd.ids import ContainerID
 from offerd.messages import OLDEST_PROTOCOL, Message, NotRegistered, RegisterExecutor
+from offerd.values.screen_text import printable
 from offerd.wire import codec
-from offerd.wire.screen_text import printable
 from offerd_slave import connections
 from offerd_slave.connections import Connection
 from offerd_slave.zmtp import NotZMTP

@@ -23,7 +23,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from offerd.daemons.log_limits import LogLimits
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_slave.file_requests import HeadReader, Refused, Request, line_answer
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from offerd.addresses import HostPort, is_loopback
 from offerd.errors import BadInput
 from offerd.files_access import READ, parse_claim
-from offerd.masters.routes import bound
+from offerd.wire.routes import bound
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.file_front import GOODBYE_S, NEVER, PIECE_BYTES, PIECE_S, Connection, Front, Principal
 from offerd_slave.file_requests import Refused, Request, head, line_answer, wanted_part

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offerd import __version__
-from offerd.core import ranges
 from offerd.messages import SlaveInfo
 from offerd.resources import Resources
+from offerd.values import ranges
 from offerd_isolation.base import Isolation
 from offerd_linux.cgroup_membership import V2, cgroup_paths
 from offerd_slave.settings import SlaveOptions

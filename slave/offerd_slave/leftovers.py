@@ -1,6 +1,6 @@
 """Files that ended tasks have left in the sandboxes of running executors: tasks' directories, and results of calls.
 
-`offerd_slave.core.retention` decides when they are removed. A task that leaves a file named `KEEP_FILE` in its directory keeps
+`offerd_slave.retention` decides when they are removed. A task that leaves a file named `KEEP_FILE` in its directory keeps
 the directory for its framework (as MapReduce does: the outputs of maps are read until the job ends).
 
 The files may have been made with bad intent: no link is followed, and no name is used as a path.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 
 from offerd.ids import ContainerID
-from offerd_slave.core.retention import Bounds, Leftover, leftovers_to_remove
+from offerd_slave.retention import Bounds, Leftover, leftovers_to_remove
 
 TASKS = "tasks"
 RESULTS = "results"

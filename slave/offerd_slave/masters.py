@@ -8,8 +8,8 @@ from typing import Any
 
 import zmq
 
-from offerd.credentials.clusters import Connection, resolve
 from offerd.errors import BadInput
+from offerd.masters.clusters import Connection, resolve
 from offerd.masters.leader import DEFAULT_MASTER
 from offerd.masters.master_client import MasterClient
 from offerd.wire import codec

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.core.recovery import live_records

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offerd.daemons.descriptors import raise_limit
 from offerd.errors import KeyRefused, OfferdError
+from offerd.wire.descriptors import raise_limit
 from offerd_slave.daemon import SlaveDaemon
 from offerd_slave.settings import SlaveOptions
 

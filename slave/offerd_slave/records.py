@@ -16,7 +16,7 @@ The work directory::
         sandbox/                    0700, the task user's: the executor's working directory
           stdout stderr             rotated to stdout.1; stdout.gone: the number of older bytes, which are deleted
           tasks/TASK_ID/            a command's working directory, with its own stdout and stderr; removed after its end as
-                                    `offerd_slave.core.retention` says
+                                    `offerd_slave.retention` says
           results/TASK_ID           a large result of a call, until it is fetched
       data/@OWNER/SET/FILE          placed here over HTTP by frameworks, read in place by their tasks
       files.ckpt                    FilesCheckpoint: the secrets from which tokens for the file server are made
@@ -37,7 +37,7 @@ import msgspec
 
 from offerd.ids import ContainerID, FrameworkID, SlaveID
 from offerd.messages import ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus, UpdateID
-from offerd.wire.bounds import Count, Epoch, WallClock, WishedSeconds
+from offerd.values.bounds import Count, Epoch, WallClock, WishedSeconds
 
 SLAVE_FILE = "slave.ckpt"
 WISH_FILE = "wish.ckpt"

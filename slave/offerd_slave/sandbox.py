@@ -22,7 +22,7 @@ from offerd.ids import ContainerID
 from offerd_isolation import mounts
 from offerd_slave import leftovers
 from offerd_slave.access_lists import allow_search
-from offerd_slave.core.retention import LEAST_AGE_OF_MANY_S, Bounds
+from offerd_slave.retention import LEAST_AGE_OF_MANY_S, Bounds
 from offerd_slave.served_paths import OWNER
 from offerd_slave.users import Credentials
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from offerd.resources import Resources
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
-from offerd_slave.core.retention import USUAL, Bounds
+from offerd_slave.retention import USUAL, Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class SlaveSettings:
 class SlaveOptions:
     """The command line of `offerd slave`. It is not checked here; the daemon checks it, and raises `BadInput`."""
 
-    master: str = ""  # as in `offerd.credentials.clusters.resolve`
+    master: str = ""  # as in `offerd.masters.clusters.resolve`
     ip: str = "127.0.0.1"
     http_port: int = 5051
     work_dir: Path = Path("/var/lib/offerd/slave")

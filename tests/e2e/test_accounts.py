@@ -11,7 +11,7 @@ import pytest
 
 from helpers.accounts import as_nobody, offerd_as_nobody
 from helpers.cli import words
-from offerd.credentials.clusters import own_store
+from offerd.masters.clusters import own_store
 from offerd_cli.local_cluster import LocalCluster
 
 pytestmark = pytest.mark.root

@@ -15,13 +15,13 @@ from helpers.cli import wait_until
 from helpers.ensemble import Ensemble, needs_zookeeper
 from helpers.keyring import Keyring
 from offerd import operator_messages as om
-from offerd.credentials.clusters import Connection
-from offerd.credentials.joining import enrol, is_known
 from offerd.credentials.keys import Keys, public_of
 from offerd.errors import KeyRefused, OfferdError
+from offerd.masters.clusters import Connection
 from offerd.masters.leader import ZooKeeperAddress, master_address
 from offerd.masters.zookeeper_access import Access, derived_access, new_client
 from offerd.operator import OperatorClient
+from offerd_cli.joining import enrol, is_known
 from offerd_cli.local_cluster import Daemon, LocalCluster
 from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Change, Contents, Enrolled, Token

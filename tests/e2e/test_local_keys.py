@@ -15,8 +15,8 @@ from helpers.cli import begin, listing, wait_until, words
 from helpers.cli import offerd as run_offerd
 from helpers.ensemble import needs_zookeeper
 from helpers.keyring import Keyring
-from offerd.credentials.clusters import Store, own_store, resolve
 from offerd.errors import KeyRefused
+from offerd.masters.clusters import Store, own_store, resolve
 from offerd_cli.local_cluster import LocalCluster
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from msgspec import inspect
 
 from offerd.resources import Resources
+from offerd.values.bounds import MAX_AMOUNT, MAX_LISTS, MAX_NAMES
 from offerd.wire import codec
-from offerd.wire.bounds import MAX_AMOUNT, MAX_LISTS, MAX_NAMES
 
 WORDS = ["", "x", "F-9-1", "S-9-1", "t1", "default", "../..", "a b", "\n", "\x1b[2J", "x" * 200]
 """Names that may mean something to somebody, and others."""

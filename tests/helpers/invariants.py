@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from offerd.core import ranges as rng
 from offerd.ids import FrameworkID
 from offerd.messages import KillTask, Reason
 from offerd.resources import Resources
+from offerd.values import ranges as rng
 from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Send
 from offerd_master.core.cluster import Cluster

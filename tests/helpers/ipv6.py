@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from offerd.masters.routes import bound
+from offerd.wire.routes import bound
 
 NO_IPV6 = "no IPv6 on loopback: sysctl net.ipv6.conf.lo.disable_ipv6=0, and a kernel without ipv6.disable=1"
 

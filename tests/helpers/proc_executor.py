@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from offerd.wire.spawner_messages import SPAWNER
+from offerd.protocol.spawner_messages import SPAWNER
 
 
 def main() -> int:

@@ -19,11 +19,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from offerd import messages, operator_messages
+from offerd.fields.structs import Description
 from offerd.files_access import FilesAccess, FilesSecret
 from offerd.messages import Message, Value
+from offerd.protocol import files_messages, recording_messages
 from offerd.resources import Resources
-from offerd.wire import files_messages, recording_messages
-from offerd.wire.structs import Description
 
 RECORD = Path(__file__).resolve().parents[1] / "unit" / "sdk" / "wire.json"
 

@@ -11,7 +11,7 @@ from offerd.errors import BadInput
 from offerd_cli.options import json_option
 
 if TYPE_CHECKING:
-    from offerd.credentials.clusters import Cluster, Store
+    from offerd.masters.clusters import Cluster, Store
 
 
 @click.group(short_help="Name the clusters that this account uses, and keep the keys to them.")
@@ -36,7 +36,7 @@ def list_(*, as_json: bool) -> None:
     \b
     offerd cluster list
     """
-    from offerd.credentials.clusters import read_stores
+    from offerd.masters.clusters import read_stores
     from offerd_cli import documents, render
     from offerd_cli.fitting import Column
     from offerd_cli.screen import say
@@ -96,7 +96,7 @@ def use(*, name: str) -> None:
     \b
     offerd cluster use prod
     """
-    from offerd.credentials.clusters import own_store
+    from offerd.masters.clusters import own_store
 
     own_store().use(name)
 
@@ -126,8 +126,8 @@ def add(*, name: str, master: str, master_key: str, key: Path | None) -> None:
     A new secret key is made for this account unless --key names one or an earlier one exists. Its public part is printed: the
     operator of the cluster must authorize it. Without --master-key the cluster is taken to have no keys.
     """
-    from offerd.credentials.clusters import Cluster, own_store
     from offerd.credentials.keys import new_secret, public_of, read_public, read_secret
+    from offerd.masters.clusters import Cluster, own_store
     from offerd.masters.leader import master_address
     from offerd_cli.screen import say
 
@@ -159,7 +159,7 @@ def remove(*, name: str) -> None:
     \b
     offerd cluster remove prod
     """
-    from offerd.credentials.clusters import own_store
+    from offerd.masters.clusters import own_store
 
     own_store().remove(name)
 

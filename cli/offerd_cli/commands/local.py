@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from offerd.credentials.clusters import MASTER_VARIABLE
 from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
+from offerd.masters.clusters import MASTER_VARIABLE
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.master_options import LISTENING_PORT, MASTER
 from offerd_cli.options import json_option

@@ -59,8 +59,8 @@ def new(
     """
     import zmq
 
-    from offerd.credentials.words import make_word
     from offerd.operator import OperatorClient
+    from offerd_cli.join_words import make_word
     from offerd_cli.key_listings import parse_rights, rights_text
     from offerd_cli.screen import say
     from offerd_cli.units import format_duration

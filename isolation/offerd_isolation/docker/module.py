@@ -22,7 +22,7 @@ from typing import Any
 
 from offerd.ids import ContainerID, TaskID
 from offerd.resources import NOTHING, Resources
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_isolation import mounts
 from offerd_isolation.base import (
     DEFAULT_OPTIONS,

@@ -16,8 +16,8 @@ from offerd.core import slots
 from offerd.ids import ExecutorID, SlaveID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskState, TaskStatus
 from offerd.resources import Resources
+from offerd.values.screen_text import printable
 from offerd.wire.codec import MAX_SENT_BYTES
-from offerd.wire.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.cluster import Cluster
 from offerd_master.core.history import MAX_TEXT

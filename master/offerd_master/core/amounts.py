@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from offerd import operator_messages as om
 from offerd.resources import BYTE_SCALARS, UNITS, Resources, format_scalar
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster
 from offerd_master.core.pool import Pool, cut_quantities

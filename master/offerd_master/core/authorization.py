@@ -12,7 +12,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd.messages import Reason
-from offerd.wire.recording_messages import RecordEvents
+from offerd.protocol.recording_messages import RecordEvents
 from offerd_master.core.cluster import Cluster
 from offerd_master.core.rights import fault
 from offerd_master.core.state import Framework, Slave, Standby

@@ -16,7 +16,7 @@ from offerd.addresses import ANY, ANY_6, HostPort, is_any, is_ip, is_link_local,
 from offerd.errors import BadInput
 from offerd.files_access import NO_ACCESS, OPERATOR, OWNER, FilesAccess, FilesSecret, access_to
 from offerd.ids import FrameworkID, SlaveID, owner_of
-from offerd.wire import files_messages as fm
+from offerd.protocol import files_messages as fm
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster
 from offerd_master.core.state import Framework, Slave

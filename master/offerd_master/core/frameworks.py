@@ -7,8 +7,8 @@ from offerd.core.filters import fault as filters_fault
 from offerd.ids import FrameworkID, PeerID, is_valid_id, owner_of
 from offerd.messages import FrameworkInfo, Reason
 from offerd.resources import Resources
+from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
-from offerd.wire.screen_text import printable
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
 from offerd_master.core.caller import Caller

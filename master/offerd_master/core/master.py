@@ -12,9 +12,9 @@ from typing import Any
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import FrameworkID, PeerID
-from offerd.wire import files_messages as fm
-from offerd.wire.recording_messages import EventsRecorded, RecordEvents
-from offerd.wire.screen_text import printable
+from offerd.protocol import files_messages as fm
+from offerd.protocol.recording_messages import EventsRecorded, RecordEvents
+from offerd.values.screen_text import printable
 from offerd_master.allocation.base import Allocator
 from offerd_master.core import (
     accept,

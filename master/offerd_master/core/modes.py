@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from offerd import messages as m
 from offerd import operator_messages as om
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_master.core import offers
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from offerd.core import ranges as rng
 from offerd.resources import MAX_QUANTITY, NOTHING, Resources
-from offerd.wire.bounds import MAX_LISTS, MAX_NAMES, MAX_PIECES, MAX_WORDS
+from offerd.values import ranges as rng
+from offerd.values.bounds import MAX_LISTS, MAX_NAMES, MAX_PIECES, MAX_WORDS
 
 WELL_KNOWN = frozenset({"cpus", "mem", "disk", "gpus", "ports"})
 

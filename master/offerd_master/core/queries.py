@@ -17,8 +17,8 @@ from offerd import operator_messages as om
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason
 from offerd.resources import Resources
+from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
-from offerd.wire.screen_text import printable
 from offerd_master.core import failover, files
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster

@@ -5,8 +5,8 @@ The answer comes when the file is written. Until then, or until it is overdue, a
 
 from __future__ import annotations
 
-from offerd.wire.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
-from offerd.wire.screen_text import printable
+from offerd.protocol.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
+from offerd.values.screen_text import printable
 from offerd_master.core.actions import Record
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Asked, Cluster

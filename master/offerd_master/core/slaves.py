@@ -17,8 +17,8 @@ import msgspec
 from offerd import messages as m
 from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
+from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
-from offerd.wire.screen_text import printable
 from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import SLAVE_AHEAD, Cluster

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from offerd import operator_messages as om
 from offerd.ids import FrameworkID
 from offerd.resources import Resources
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_master.core import amounts, eligibility
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster

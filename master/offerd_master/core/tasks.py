@@ -18,8 +18,8 @@ from offerd import messages as m
 from offerd.ids import ExecutorID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskState, TaskStatus
 from offerd.resources import BYTE_SCALARS
-from offerd.wire.bounds import MAX_NAMES
-from offerd.wire.screen_text import printable
+from offerd.values.bounds import MAX_NAMES
+from offerd.values.screen_text import printable
 from offerd_master.core.actions import Send
 from offerd_master.core.cluster import Cluster, Reconciling
 from offerd_master.core.history import MAX_TEXT, EndedTask

@@ -11,7 +11,7 @@ from offerd.core import slots
 from offerd.core.filters import CompiledFilters
 from offerd.messages import Filters
 from offerd.resources import Resources
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_master.core import amounts, eligibility
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from offerd.ids import SlaveID
 from offerd.messages import Filters
 from offerd.resources import Resources
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 MAX_PATTERNS = 64
 MAX_PATTERN_LETTERS = 256

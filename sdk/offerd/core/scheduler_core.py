@@ -60,8 +60,8 @@ from offerd.messages import (
     TeardownFramework,
 )
 from offerd.operator_messages import ExplainWaiting, Waiting
+from offerd.protocol.files_messages import FilesRenewed
 from offerd.resources import Resources
-from offerd.wire.files_messages import FilesRenewed
 
 REGISTER_INTERVAL_S = 2.0
 """A registration that is not answered is sent again after this time."""

@@ -2,7 +2,7 @@
 
 `offerd keys new NAME` makes a pair of keys: `NAME.key` holds the secret one (mode 0600) and `NAME.pub` the public one, each 40
 characters of Z85 in one line of TOML. A peer finds its own key with `OFFERD_KEY` and the masters' public key with
-`OFFERD_MASTER_KEY`, or both in the store of credentials (`offerd.credentials.clusters`). All masters of a cluster share one
+`OFFERD_MASTER_KEY`, or both in the store of credentials (`offerd.masters.clusters`). All masters of a cluster share one
 pair.
 """
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any
 
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 LINE_LIMIT = 2000
 TRACEBACK_INDENT = "    "

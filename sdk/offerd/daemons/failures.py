@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 
 def describe(message: object, error: Exception) -> str:

@@ -26,7 +26,7 @@ from offerd import __version__
 from offerd.daemons.failures import describe
 from offerd.daemons.object_graph import NotPlain
 from offerd.daemons.recording import Core, Header, Ring, pack, pack_state
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 log = logging.getLogger("offerd.recorder")
 

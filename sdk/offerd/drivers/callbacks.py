@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from offerd.errors import WrongType
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 _ALIKE = 0.88
 """From this similarity on (difflib's ratio), a name is taken for a misspelt one."""

@@ -16,13 +16,13 @@ from offerd.core.filters import fault as filters_fault
 from offerd.core.scheduler_core import Action, SchedulerCore
 from offerd.daemons.account import account_name
 from offerd.errors import BadInput, MessageTooLarge
+from offerd.fields.field_types import wrong
 from offerd.ids import FrameworkID, TaskID
 from offerd.messages import Filters, FrameworkInfo, KillTask, TaskInfo
-from offerd.wire.bounds import MAX_ID, MAX_SECONDS
+from offerd.values.bounds import MAX_ID, MAX_SECONDS
+from offerd.values.screen_text import printable
 from offerd.wire.codec import MAX_MESSAGE_BYTES, encode_message
-from offerd.wire.field_types import wrong
 from offerd.wire.posix_text import packed_framework, packed_task, readable
-from offerd.wire.screen_text import printable
 from offerd.wire.sendable import check
 
 Order = Callable[..., list[Action]]
@@ -94,7 +94,7 @@ class Orders:
         framework for `refuse_seconds`. A task that cannot be launched is answered by a status with the reason.
 
         Raises `MessageTooLarge` if the tasks do not fit into a message (see `fits_message`), and `BadInput` for a number,
-        text or list beyond its bound (see `offerd.wire.bounds`); nothing is sent then. What a callback raises ends the
+        text or list beyond its bound (see `offerd.values.bounds`); nothing is sent then. What a callback raises ends the
         driver, so a scheduler that runs tasks of others should ask `fault` before.
         """
         tasks = list(map(packed_task, tasks))

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from offerd.addresses import HostPort, parse
 from offerd.errors import OfferdError
 from offerd.masters.leader import parse_zookeeper, unreachable
+from offerd.values.screen_text import printable
 from offerd.wire.link import mechanism_at
-from offerd.wire.screen_text import printable
 from offerd.workers import start_thread
 
 LOOK_AFTER_S = 1.0

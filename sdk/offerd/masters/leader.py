@@ -17,8 +17,8 @@ import msgspec
 
 from offerd.addresses import LOOPBACK, TCP, HostPort, canonical, is_link_local, parse, tcp
 from offerd.errors import BadInput
-from offerd.masters.routes import is_here
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
+from offerd.wire.routes import is_here
 
 DEFAULT_PORT = 5060
 DEFAULT_MASTER = f"{LOOPBACK}:{DEFAULT_PORT}"

@@ -36,7 +36,7 @@ from offerd.python_calls.call_queue import CallQueue, Room, is_large, smallest
 from offerd.resources import Resources
 from offerd.task_errors import BrokenClusterExecutor, TaskError, TaskTimeoutError
 from offerd.tasks.task_output import pack_taken
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 log = logging.getLogger("offerd.cluster_executor")
 

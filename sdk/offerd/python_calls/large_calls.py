@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from offerd.wire.bounds import Data, Id
+from offerd.values.bounds import Data, Id
 
 MAX_BYTES = 1 << 30
 """Largest call with its arguments, and largest result."""

@@ -20,7 +20,7 @@ import msgspec
 
 from offerd.errors import BadMessage
 from offerd.ids import TaskID
-from offerd.wire.bounds import MANY, MAX_COUNT, Count
+from offerd.values.bounds import MANY, MAX_COUNT, Count
 
 KEEP_LABEL = "offerd.keep_output"
 WHOLE = "whole"

@@ -15,10 +15,10 @@ import msgspec
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.errors import BadMessage, MessageTooLarge
-from offerd.wire import files_messages as fm
-from offerd.wire import recording_messages as rm
-from offerd.wire.bounds import Epoch
-from offerd.wire.screen_text import printable
+from offerd.protocol import files_messages as fm
+from offerd.protocol import recording_messages as rm
+from offerd.values.bounds import Epoch
+from offerd.values.screen_text import printable
 
 MAX_FRAME_BYTES = 1 << 20
 """Largest frame that a socket accepts (`ZMQ_MAXMSGSIZE`)."""

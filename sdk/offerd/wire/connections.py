@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from offerd.daemons.descriptors import descriptors
+from offerd.wire.descriptors import descriptors
 
 LOOK_S = 0.02
 """Time between two checks of our memory."""

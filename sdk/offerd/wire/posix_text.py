@@ -14,7 +14,7 @@ import msgspec
 
 from offerd.errors import BadInput
 from offerd.messages import CommandInfo, ExecutorInfo, FrameworkInfo, TaskInfo
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 _MARK = "\0"
 T = TypeVar("T")

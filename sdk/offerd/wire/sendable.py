@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from offerd.errors import BadInput
+from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
-from offerd.wire.screen_text import printable
 
 SHOWN = 64
 """Most characters of a text that an error repeats."""

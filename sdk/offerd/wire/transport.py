@@ -19,11 +19,11 @@ from offerd.addresses import TCP, canonical, parse
 from offerd.credentials.keys import Keys, public_of
 from offerd.errors import BadInput, BadMessage, MessageTooLarge
 from offerd.ids import PeerID
-from offerd.masters.routes import interface_fault, over_ipv6
 from offerd.messages import Message
 from offerd.wire.codec import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, Codec, frames
 from offerd.wire.connections import Connection, ConnectionGuard, hang_up, other_end
 from offerd.wire.link import LinkMonitor
+from offerd.wire.routes import interface_fault, over_ipv6
 
 M = TypeVar("M")
 

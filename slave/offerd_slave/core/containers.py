@@ -16,7 +16,7 @@ from offerd.messages import (
     Shutdown,
     TaskState,
 )
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 from offerd_isolation.base import Limitation
 from offerd_linux.exits import exit_words
 from offerd_slave.core.actions import (

@@ -40,9 +40,9 @@ from offerd.messages import (
     TaskState,
     TaskStatus,
 )
-from offerd.wire import files_messages
+from offerd.protocol import files_messages
+from offerd.protocol.recording_messages import EventsRecorded, RecordEvents
 from offerd.wire.codec import encode_message
-from offerd.wire.recording_messages import EventsRecorded, RecordEvents
 from offerd_slave.core import events as ev
 from offerd_slave.core.actions import (
     Action,

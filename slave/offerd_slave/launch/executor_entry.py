@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from offerd.values.screen_text import printable
 from offerd.wire.posix_text import raw
-from offerd.wire.screen_text import printable
 from offerd_isolation.marks import CONTAINER_MARK, TASK_MARK
 from offerd_linux import capabilities, inherited, namespaces, prctl
 from offerd_linux.memory import expose_to_oom_killer

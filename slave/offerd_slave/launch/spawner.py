@@ -21,8 +21,17 @@ from typing import NoReturn
 
 import msgspec
 
+from offerd.protocol.spawner_messages import (
+    SPAWNER,
+    Born,
+    Kill,
+    Killed,
+    NotBorn,
+    Spawn,
+    read_frame,
+    write_frame,
+)
 from offerd.tasks.task_cgroups import TASK_CGROUPS
-from offerd.wire.spawner_messages import SPAWNER, Born, Kill, Killed, NotBorn, Spawn, read_frame, write_frame
 from offerd_linux import clone, inherited, prctl, vfork
 from offerd_slave.launch.messages import LaunchRequest
 from offerd_slave.users import Credentials

@@ -13,8 +13,8 @@ from collections import deque
 
 import msgspec
 
-from offerd.daemons.descriptors import restore_limit
 from offerd.ids import ContainerID
+from offerd.wire.descriptors import restore_limit
 from offerd.wire.posix_text import packed
 from offerd_isolation.marks import CONTAINER_MARK
 from offerd_linux.exits import exit_words

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from offerd.credentials.clusters import own_store, resolve
 from offerd.credentials.keys import new_key, public_of, read_public, read_secret
+from offerd.masters.clusters import own_store, resolve
 from offerd_cli.main import main
 
 MASTER = "m" * 40

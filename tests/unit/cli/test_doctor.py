@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.ipv6 import NO_IPV6, has_ipv6
-from offerd.masters.routes import bound
+from offerd.wire.routes import bound
 from offerd_cli import doctor
 from offerd_isolation.cgroups.host import Mounts, Root, Unusable
 

@@ -8,9 +8,9 @@ import pytest
 import zmq
 
 from offerd.credentials.keys import Keys
-from offerd.credentials.words import make_word
 from offerd.errors import BadInput
 from offerd_cli.enrolling import given_word
+from offerd_cli.join_words import make_word
 
 PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())
 WORD = make_word(PUBLIC, SECRET)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from offerd.credentials.clusters import Store, resolve
 from offerd.credentials.keys import public_of, read_public, read_secret
 from offerd.errors import BadInput, OfferdError
+from offerd.masters.clusters import Store, resolve
 from offerd_cli import addresses, founding
 from offerd_cli.founding import Founding, account_name, found
 from offerd_cli.services import Service

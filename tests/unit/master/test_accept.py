@@ -6,10 +6,10 @@ import pytest
 
 from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, SlavePeer, task
 from offerd import messages as m
-from offerd.core import ranges as rng
 from offerd.ids import ContainerID, ExecutorID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd.values import ranges as rng
 
 
 def offered(

@@ -17,8 +17,8 @@ from offerd.daemons.recording import Header, Ring, pack, pack_state
 from offerd.daemons.recording_reader import Recording, replay
 from offerd.ids import ContainerID, FrameworkID
 from offerd.messages import Reason, TaskState
+from offerd.protocol.files_messages import RefuseOwners
 from offerd.wire import codec
-from offerd.wire.files_messages import RefuseOwners
 from offerd_cli.replaying import is_part
 from offerd_master.core.authorization import refusal
 from offerd_master.core.enrolment import MAX_OF_A_WORD, MAX_WAITING

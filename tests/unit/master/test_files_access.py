@@ -11,7 +11,7 @@ from helpers.master_harness import ClusterHarness, FrameworkPeer, SlavePeer, tas
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.files_access import NO_ACCESS, FilesSecret, access_to
-from offerd.wire import files_messages as fm
+from offerd.protocol import files_messages as fm
 from offerd_master.core import files
 from offerd_master.core.events import EpochRaised, Received, Signed
 from offerd_master.principals import Principal

@@ -15,9 +15,9 @@ from offerd import __version__
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.addresses import tcp
-from offerd.credentials.clusters import Connection as Connected
 from offerd.errors import OfferdError
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
+from offerd.masters.clusters import Connection as Connected
 from offerd.operator import OperatorClient
 from offerd.resources import Resources
 from offerd.wire import codec, transport

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.master_harness import ClusterHarness
 from offerd import operator_messages as om
-from offerd.wire.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
+from offerd.protocol.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
 from offerd_master.core.actions import Record
 from offerd_master.core.events import RecordingWritten
 from offerd_master.core.recordings import MAX_ASKED, OVERDUE_S

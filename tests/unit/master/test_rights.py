@@ -11,7 +11,7 @@ from helpers.master_harness import EXECUTOR, ClusterHarness, FrameworkPeer, Slav
 from offerd import messages as m
 from offerd.ids import ContainerID, FrameworkID
 from offerd.messages import Reason, TaskState
-from offerd.wire import files_messages as fm
+from offerd.protocol import files_messages as fm
 from offerd_master.core.events import AuthorizedRead
 from offerd_master.core.registry import Registry
 from offerd_master.principals import Principal

@@ -15,8 +15,9 @@ from offerd import messages as m
 from offerd.errors import BadMessage
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.resources import Resources
-from offerd.wire import bounds, codec
-from offerd.wire.bounds import MAX_AMOUNT, MAX_COUNT, MAX_SECONDS
+from offerd.values import bounds
+from offerd.values.bounds import MAX_AMOUNT, MAX_COUNT, MAX_SECONDS
+from offerd.wire import codec
 
 TYPES = {name: inspect.type_info(kind) for name, kind in wire.structs().items()}
 CODECS = [

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from offerd.credentials import clusters as c
-from offerd.credentials.clusters import Cluster, Clusters, Connection, Store, own_store, resolve
 from offerd.credentials.keys import Keys, new_key, public_of, read_public, read_secret
 from offerd.errors import BadInput, NoKey
+from offerd.masters import clusters as c
+from offerd.masters.clusters import Cluster, Clusters, Connection, Store, own_store, resolve
 
 MASTER = "m" * 40
 

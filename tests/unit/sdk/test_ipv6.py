@@ -16,11 +16,11 @@ from offerd.addresses import HostPort, parse
 from offerd.errors import BadInput
 from offerd.ids import PeerID
 from offerd.masters import absence
-from offerd.masters.routes import address_towards, bound, is_here, over_ipv6
 from offerd.messages import Ping, Pong
 from offerd.wire import codec, connections
 from offerd.wire.connections import ConnectionGuard
 from offerd.wire.link import mechanism_at
+from offerd.wire.routes import address_towards, bound, is_here, over_ipv6
 from offerd.wire.transport import Client, Server, new_context
 
 pytestmark = pytest.mark.skipif(not has_ipv6(), reason=NO_IPV6)

@@ -16,10 +16,10 @@ import zmq
 from helpers.keyring import Keyring
 from offerd import messages as m
 from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
-from offerd.credentials.clusters import Connection
 from offerd.credentials.keys import Keys
 from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import BadMessage, KeyRefused, NoKey, OfferdError
+from offerd.masters.clusters import Connection
 from offerd.messages import FrameworkInfo, Reason
 from offerd.operator import OperatorClient
 from offerd.wire import codec

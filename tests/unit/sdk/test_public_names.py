@@ -40,8 +40,7 @@ def test_a_daemon_that_wants_messages_loads_no_driver() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
     )
     assert set(done.stdout.split()) <= {
-        "offerd.core", "offerd.core.ranges", "offerd.descriptions", "offerd.errors", "offerd.files_access",
-        "offerd.files_door", "offerd.ids", "offerd.messages", "offerd.resources", "offerd.states",
-        "offerd.wire", "offerd.wire.bounds", "offerd.wire.field_types", "offerd.wire.screen_text",
-        "offerd.wire.structs",
+        "offerd.descriptions", "offerd.errors", "offerd.fields", "offerd.fields.field_types", "offerd.fields.structs",
+        "offerd.files_access", "offerd.files_door", "offerd.ids", "offerd.messages", "offerd.resources",
+        "offerd.states", "offerd.values", "offerd.values.bounds", "offerd.values.ranges", "offerd.values.screen_text",
     }  # fmt: skip

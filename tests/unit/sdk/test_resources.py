@@ -7,7 +7,6 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from offerd.core import ranges as rng
 from offerd.errors import BadResources
 from offerd.resources import (
     BYTE_SCALARS,
@@ -18,6 +17,7 @@ from offerd.resources import (
     parse_scalar,
     total,
 )
+from offerd.values import ranges as rng
 
 SCALAR_NAMES = st.sampled_from(["cpus", "mem", "disk", "gpus", "fpga.v2", "a-b_c"])
 RANGE_NAMES = st.sampled_from(["ports", "vlans"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offerd.wire.screen_text import ECHO_LIMIT, printable
+from offerd.values.screen_text import ECHO_LIMIT, printable
 
 anything = st.text(st.characters(exclude_categories=()))
 

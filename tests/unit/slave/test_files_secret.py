@@ -5,7 +5,7 @@ from __future__ import annotations
 from helpers.slave_bench import Bench
 from offerd import messages as m
 from offerd.files_access import FilesSecret
-from offerd.wire.files_messages import FilesSecretChanged, RefuseOwners
+from offerd.protocol.files_messages import FilesSecretChanged, RefuseOwners
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 

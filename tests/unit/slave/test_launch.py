@@ -256,7 +256,7 @@ import logging, os, resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 from helpers.proc import bed
-from offerd.daemons.descriptors import descriptors, raise_limit
+from offerd.wire.descriptors import descriptors, raise_limit
 raise_limit()
 assert descriptors() > 200, descriptors()
 with bed(Path(sys.argv[1])) as it:

@@ -11,14 +11,14 @@ import pytest
 from helpers.proc import wait_until
 from offerd.daemons.removal import remove_entry
 from offerd.ids import ContainerID
-from offerd_slave.core.retention import (
+from offerd_slave.leftovers import KEEP_FILE, collect
+from offerd_slave.retention import (
     LEAST_AGE_OF_MANY_S,
     LEAST_AGE_S,
     Bounds,
     Leftover,
     leftovers_to_remove,
 )
-from offerd_slave.leftovers import KEEP_FILE, collect
 from offerd_slave.sandbox import SandboxCollector
 
 NOW = 1e9

@@ -16,7 +16,7 @@ from offerd.daemons import removal
 from offerd.daemons.removal import remove_tree
 from offerd.ids import ContainerID
 from offerd_slave import sandbox, users
-from offerd_slave.core.retention import Bounds
+from offerd_slave.retention import Bounds
 from offerd_slave.sandbox import (
     FinishedSandbox,
     SandboxCollector,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from zmq.utils import z85
 
 from offerd.credentials.keys import Keys, public_of
-from offerd.credentials.words import WORD_LENGTH, make_word, read_word
 from offerd.errors import BadInput
+from offerd_cli.join_words import WORD_LENGTH, make_word, read_word
 
 PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())
 

@@ -12,9 +12,9 @@ import zmq
 
 from helpers.keyring import Keyring
 from offerd import operator_messages as om
-from offerd.credentials.joining import enrol, is_known
 from offerd.credentials.keys import Keys, public_of
 from offerd.errors import BadInput, KeyRefused, OfferdError
+from offerd_cli.joining import enrol, is_known
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
 from offerd_master.principals import Principal
@@ -92,7 +92,7 @@ def test_a_master_without_keys_and_what_is_no_master_are_told(keyring: Keyring) 
 
 
 def test_who_joins_speaks_with_his_own_key_from_then_on(master: str, keyring: Keyring) -> None:
-    from offerd.credentials.clusters import Connection
+    from offerd.masters.clusters import Connection
     from offerd.masters.leader import master_address
     from offerd.operator import OperatorClient
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from offerd.wire import field_types
+from offerd.fields import field_types
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -7,9 +7,9 @@ import time
 
 import zmq
 
-from offerd.credentials.clusters import Connection
 from offerd.credentials.keys import Keys
 from offerd.errors import KeyRefused, OfferdError
+from offerd.masters.clusters import Connection
 from offerd.masters.detector import find_leader
 from offerd.masters.leader import SCHEME, master_address, parse_zookeeper, unreachable
 from offerd.operator import OperatorClient

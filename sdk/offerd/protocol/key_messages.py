@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from offerd.messages import PROTOCOL, Message, Value
-from offerd.wire.bounds import A_PAGE, Count, Name, PageSize, Protocol, Seconds, Tallies, WishedSeconds
+from offerd.values.bounds import A_PAGE, Count, Name, PageSize, Protocol, Seconds, Tallies, WishedSeconds
 
 KeyName = Annotated[str, Meta(max_length=64)]
 """The name of a key's owner or of a token, or a public key."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from offerd.errors import BadResources
-from offerd.wire.bounds import MAX_AMOUNT, Amount
+from offerd.values.bounds import MAX_AMOUNT, Amount
 
 Range = tuple[Amount, Amount]
 

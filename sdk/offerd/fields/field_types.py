@@ -11,7 +11,7 @@ from typing import Any
 
 from offerd.errors import WrongType
 from offerd.resources import Resources
-from offerd.wire.screen_text import printable
+from offerd.values.screen_text import printable
 
 _TEXT = "a text (str)"
 _WORDS = "a list of texts"

@@ -5,7 +5,7 @@ those of `offerd.messages`.
 from __future__ import annotations
 
 from offerd.messages import Message
-from offerd.wire.bounds import Count, Name, Seconds, Text
+from offerd.values.bounds import Count, Name, Seconds, Text
 
 MAX_RECORD_S = 600.0
 """Longest recording, in seconds."""

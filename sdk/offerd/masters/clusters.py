@@ -38,8 +38,8 @@ from offerd.credentials.keys import (
 )
 from offerd.credentials.trusted_files import check_directory, read_trusted, replace_file
 from offerd.errors import BadInput, NoKey
+from offerd.fields.field_types import wrong
 from offerd.masters.leader import DEFAULT_MASTER, master_address
-from offerd.wire.field_types import wrong
 
 CONFIG_VARIABLE = "OFFERD_CONFIG"
 MASTER_VARIABLE = "OFFERD_MASTER"

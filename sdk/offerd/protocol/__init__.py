@@ -1,0 +1,1 @@
+"""Messages that no user writes: between slaves and executors, about files, keys and recordings."""
