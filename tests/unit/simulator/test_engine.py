@@ -75,5 +75,5 @@ def test_run_while_ends_when_the_condition_does_and_complains_if_it_never_does()
     engine.after(2.5, seen.append, 1)
     engine.run_while(lambda: not seen, limit=10.0)
     assert engine.now == 3.0
-    with pytest.raises(RuntimeError, match="by 20 s"):
+    with pytest.raises(RuntimeError, match="not ended after 20 s"):
         engine.run_while(lambda: True, limit=20.0)
