@@ -1,4 +1,4 @@
-"""Which words stand in which files: python examples/mapreduce/inverted_index.py TEXTS OUTPUT"""
+"""List the files that each word occurs in: python examples/mapreduce/inverted_index.py TEXTS OUTPUT"""
 
 from __future__ import annotations
 

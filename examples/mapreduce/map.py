@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A mapper for Hadoop Streaming, as they are written since 2008; it runs here unchanged."""
+"""A mapper for Hadoop Streaming, as people have written them since 2008; it runs here unchanged."""
 
 import sys
 

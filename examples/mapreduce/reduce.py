@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The reducer to map.py: its lines come sorted by key."""
+"""The reducer for map.py; its input is sorted by key."""
 
 import sys
 from itertools import groupby

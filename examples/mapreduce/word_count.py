@@ -15,7 +15,7 @@ def count(line: str) -> Iterator[tuple[str, int]]:
 
 
 def add(word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
-    """The sum: of the counts of a part, and of the parts' sums."""
+    """The sum of a word's counts, or of such sums: this is the combiner, too."""
     yield word, sum(counts)
 
 

@@ -1,8 +1,8 @@
-/* Heat in a square plate whose upper edge is hot: Jacobi's iteration, the rows shared out among the ranks.
+/* Heat in a square plate whose upper edge is hot: Jacobi's iteration, with the rows divided among the ranks.
  *   mpicc -O2 heat.c -o heat && offerd mpi -n 4 -- ./heat [N] [STEPS]
  *
- * Each point becomes the mean of its four neighbours. Every rank does the same additions in the same order as one alone
- * would, so the plate is the same bit for bit, however many share the work; rank 0 prints a checksum over all of it.
+ * Each point becomes the mean of its four neighbours. Every rank does the same additions in the same order as a single rank
+ * would, so the result is the same bit for bit, however many ranks there are; rank 0 prints a checksum of all of it.
  */
 
 #include <mpi.h>
@@ -43,7 +43,7 @@ int main(int argc, char **argv)
         next = swap;
     }
 
-    /* Points weigh by their place, bits and all, so that none can stand for another; sums of integers know no order. */
+    /* Each point's bits are weighted by its place, so that points cannot be exchanged; integer sums do not depend on order. */
     uint64_t mine = 0, all = 0;
     double hottest = 0, highest = 0;
     for (int y = 1; y <= rows; y++)

@@ -1,4 +1,4 @@
-"""Pi from a numerical integral, its strips shared out among the ranks (mpi4py).
+"""Pi from a numerical integral, whose strips are divided among the ranks (mpi4py).
 
     offerd mpi -n 4 -- python3 pi.py
 

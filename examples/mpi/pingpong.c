@@ -1,4 +1,4 @@
-/* How long a message of SIZE bytes takes from rank 0 to rank 1: half of the way there and back, the median of many.
+/* How long a message of SIZE bytes takes from rank 0 to rank 1: half of a round trip, the median of many.
  *   mpicc -O2 pingpong.c -o pingpong && offerd mpi -n 2 -- ./pingpong [SIZE] [ROUNDS]
  */
 

@@ -113,6 +113,6 @@ def test_mpi_runs_on_one_host_and_says_of_several_that_it_cannot(cluster: Cluste
     else:
         assert (ran.returncode, ran.stdout) == (1, "")
         assert (
-            f"mpiexec.hydra knows no IPv6, and a slave of this job is reached at {cluster.slave_ip}"
+            f"mpiexec.hydra cannot use IPv6, and a slave of this job can only be reached at {cluster.slave_ip}"
             in ran.stderr
         )

@@ -1,8 +1,8 @@
 """The MPI framework: the public SDK on one side, `mpiexec.hydra` on the other, the core between them.
 
-One thread owns the core and all children; what the driver's thread hears becomes an event for it. For each job one process
-manager runs here, and one task for each slave of its gang runs a proxy, which starts that slave's ranks. What ranks write comes
-back through the proxies, live.
+One thread owns the core and all children; what happens in the driver's thread becomes an event for it. For each job one process
+manager runs here, and on each slave of its gang one task runs a proxy, which starts that slave's ranks. The ranks' output comes
+back through the proxies as it is written.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from offerd_frameworks.mpi.output import Piece
 
 COMMAND_EXECUTOR = offerd.ExecutorInfo(ExecutorID("command"), module="offerd_executors.command", name="mpi")
 LOOK_FIRST_S, LOOK_AGAIN_S = 0.3, 0.5
-"""When it is looked whether the proxies have connected: not while they start."""
+"""When to check whether the proxies have connected: not while they start."""
 ANY_SLAVE: Mapping[str, str] = {}
 NOT_BOUND = (
-    "this kernel does not let us look into mpiexec.hydra (pidfd_getfd): it listens on all addresses of this host, and whoever "
-    "connects first gets the job's environment"
+    "this kernel does not let us read mpiexec.hydra's sockets (pidfd_getfd): it listens on all addresses of this host, and the "
+    "first to connect gets the job's environment"
 )
 
 
 class Watcher(Protocol):
-    """Who hears of jobs. Called from the framework's thread: be quick. What it raises there ends the framework."""
+    """Receives news of jobs, in the framework's thread: be quick. An error that it raises ends the framework."""
 
     def started(self, job_id: str, hosts: tuple[str, ...]) -> None:
         """The gang is complete; `hosts` as `slave-1:2`."""
 
     def wrote(self, job_id: str, pieces: Iterable[Piece], *, is_stderr: bool) -> None:
-        """Lines of ranks, to be taken now or never: those that are long are in no memory."""
+        """Lines of ranks. They must be read before this returns: long ones are not kept in memory."""
 
     def noted(self, job_id: str, text: str) -> None:
-        """A line for the person whose job it is."""
+        """A line for the job's owner."""
 
     def waits(self, job_id: str, waiting: Waiting) -> None:
-        """Why the gang does not get its slots: once for each reason."""
+        """Why the gang does not get its slots; called once for each reason."""
 
     def ended(self, job_id: str, outcome: Outcome) -> None:
-        """For good."""
+        """The job is over."""
 
     def broken(self) -> None:
-        """The driver or the framework's thread has ended, and with it everything; `MpiFramework.close` raises why."""
+        """The driver or the framework's thread has ended, and all jobs with it; `MpiFramework.close` raises why."""
 
 
 class MpiFramework(offerd.Scheduler):
@@ -69,8 +69,8 @@ class MpiFramework(offerd.Scheduler):
 
     `attributes`: those that a slave must have.
 
-    `stdin`: a descriptor that rank 0 of every job and attempt reads: a file from where it stands now, a pipe from where the one
-    before stopped. `seed` makes pauses between attempts at a gang repeatable.
+    `stdin`: a descriptor that rank 0 of every job and attempt reads: a file from its current position, a pipe from where the
+    last one stopped. `seed` makes the pauses between attempts to get a gang repeatable.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class MpiFramework(offerd.Scheduler):
             self._driver.set_filters(offerd.Filters(attributes=dict(attributes)))
 
     def __del__(self) -> None:
-        # Not at the loop's end: what is told to it afterwards must not be written to what may be somebody else's file by then.
+        # Not at the loop's end: a later event would write to the descriptor's number, which may be another file by then.
         if self._wakeup >= 0:
             os.close(self._wakeup)
 
@@ -122,20 +122,20 @@ class MpiFramework(offerd.Scheduler):
 
     @property
     def is_registered(self) -> bool:
-        """Whether a master knows us, and can be told."""
+        """Whether this framework is registered with a master now."""
         return self._driver.is_registered
 
     def submit(self, job: Job) -> None:
-        """Put a job at the end of the queue; the watcher hears of all else. May come before `start`."""
-        self._tell(e.Submitted(job))
+        """Append a job to the queue; the watcher gets all further news. May be called before `start`."""
+        self._post(e.Submitted(job))
 
     def cancel(self, job_id: str, exit_status: int) -> None:
-        """End a job, waiting or running; it is over when the watcher hears so."""
-        self._tell(e.Cancelled(job_id, exit_status))
+        """End a job, waiting or running; it is over when the watcher is called."""
+        self._post(e.Cancelled(job_id, exit_status))
 
     def close(self) -> None:
-        """Unregister, which ends all tasks; no child is left. Raises what ended the driver or our thread before, if it was not
-        this.
+        """Unregister, which ends all tasks and children. Raises what ended the driver or this framework's thread before, if
+        anything did.
         """
         self._driver.stop()
         try:
@@ -156,25 +156,25 @@ class MpiFramework(offerd.Scheduler):
         driver.ask_guaranteed_share().add_done_callback(self._on_guarantee)
 
     def resource_offers(self, driver: offerd.SchedulerDriver, offers: list[offerd.Offer]) -> None:
-        self._tell(e.OffersCame(offers))
+        self._post(e.OffersCame(offers))
 
     def offer_rescinded(self, driver: offerd.SchedulerDriver, offer_id: OfferID) -> None:
-        self._tell(e.OfferRescinded(offer_id))
+        self._post(e.OfferRescinded(offer_id))
 
     def status_update(self, driver: offerd.SchedulerDriver, status: offerd.TaskStatus) -> None:
-        self._tell(e.StatusCame(status))
+        self._post(e.StatusCame(status))
 
     def slave_lost(self, driver: offerd.SchedulerDriver, slave_id: SlaveID) -> None:
-        self._tell(e.SlaveLost(slave_id))
+        self._post(e.SlaveLost(slave_id))
 
     def error(self, driver: offerd.SchedulerDriver, reason: str, message: str) -> None:
         self._watcher.broken()
 
     def _on_guarantee(self, answer: Future[offerd.Resources]) -> None:
         if answer.exception() is None:
-            self._tell(e.GuaranteeKnown(answer.result()))
+            self._post(e.GuaranteeKnown(answer.result()))
 
-    def _tell(self, event: e.Event) -> None:
+    def _post(self, event: e.Event) -> None:
         self._inbox.append(lambda: self._perform(self._core.handle(event, time.monotonic())))
         self._wake()
 
@@ -230,11 +230,11 @@ class MpiFramework(offerd.Scheduler):
                 case a.KillHydra(attempt_id):
                     if run := self._runs.get(attempt_id):
                         run.hydra.kill()
-                case a.Tell(job_id, text):
+                case a.Note(job_id, text):
                     watcher.noted(job_id, text)
                 case a.AskWhy(job):
                     self._ask_why(job)
-                case a.TellWaiting(job_id, waiting):
+                case a.ReportWaiting(job_id, waiting):
                     watcher.waits(job_id, waiting)
                 case a.JobStarted(job_id, _, hosts):
                     watcher.started(job_id, hosts)
@@ -244,7 +244,7 @@ class MpiFramework(offerd.Scheduler):
     def _ask_why(self, job: Job) -> None:
         def answered(answer: Future[Waiting]) -> None:
             if answer.exception() is None:
-                self._tell(e.WhyCame(job.job_id, answer.result()))
+                self._post(e.WhyCame(job.job_id, answer.result()))
 
         per_slave = job.per_slave or 0
         self._driver.explain_waiting(
@@ -255,7 +255,7 @@ class MpiFramework(offerd.Scheduler):
         job = action.job
         words = {name.decode(*WORDS): value.decode(*WORDS) for name, value in os.environb.items()}
         environment = passed_on(words)
-        # For the wheel of mpi4py, which cannot know that the library it finds is MPICH's.
+        # For mpi4py's wheel, which cannot know that the library it finds is MPICH's.
         environment.setdefault("MPI4PY_MPIABI", "mpich")
         if self._stdin is not None and self._stdin_at is not None:
             os.lseek(self._stdin, self._stdin_at, os.SEEK_SET)
@@ -269,7 +269,7 @@ class MpiFramework(offerd.Scheduler):
                 stdin=self._stdin,
             )
         except offerd.OfferdError as error:
-            self._tell(e.HydraEnded(action.attempt_id, EXIT_FAILURE, str(error)))
+            self._post(e.HydraEnded(action.attempt_id, EXIT_FAILURE, str(error)))
             return
         run = _Run(action.attempt_id, job.job_id, hydra, len(action.shares))
         self._runs[action.attempt_id] = run
@@ -279,7 +279,7 @@ class MpiFramework(offerd.Scheduler):
         register(hydra.pidfd, selectors.EVENT_READ, lambda: self._reap(run))
 
     def _read(self, run: _Run, *, is_stderr: bool) -> bool:
-        """One read; False at the end of the stream."""
+        """Read once; False at the end of the stream."""
         if run.attempt_id not in self._runs:  # reaped a moment ago, in the same turn
             return False
         was_ready = run.hydra.is_ready
@@ -297,20 +297,20 @@ class MpiFramework(offerd.Scheduler):
         if run.hydra.is_ready and not was_ready:
             if not run.hydra.is_bound:
                 self._watcher.noted(run.job_id, NOT_BOUND)
-            self._tell(e.HydraReady(run.attempt_id))
+            self._post(e.HydraReady(run.attempt_id))
         if self._core.is_ending(run.attempt_id):
-            self._tell(e.OutputCame(run.attempt_id))
-        for rank, exit_status, was_told in run.hydra.deaths[run.deaths_told :]:
-            run.deaths_told += 1
-            self._tell(e.RankDied(run.attempt_id, rank, exit_status, was_told))
-        if run.deaths_told:
-            for rank in run.hydra.silent[run.silent_told :]:
-                self._tell(e.RankSilent(run.attempt_id, rank))
-            run.silent_told = len(run.hydra.silent)
+            self._post(e.OutputCame(run.attempt_id))
+        for rank, exit_status, was_asked in run.hydra.deaths[run.deaths_reported :]:
+            run.deaths_reported += 1
+            self._post(e.RankDied(run.attempt_id, rank, exit_status, was_asked))
+        if run.deaths_reported:
+            for rank in run.hydra.silent[run.silent_reported :]:
+                self._post(e.RankSilent(run.attempt_id, rank))
+            run.silent_reported = len(run.hydra.silent)
         return True
 
     def _pass_on(self, run: _Run, pieces: Iterator[Piece], *, is_stderr: bool) -> None:
-        """To the watcher. That we cannot read them is this job's end; what the watcher raises is everybody's."""
+        """Pass lines to the watcher. If they cannot be read, this job ends; if the watcher raises, everything does."""
 
         def readable() -> Iterator[Piece]:
             try:
@@ -320,14 +320,14 @@ class MpiFramework(offerd.Scheduler):
 
         lines = readable()
         self._watcher.wrote(run.job_id, lines, is_stderr=is_stderr)
-        deque(lines, maxlen=0)  # who is not interested has taken none; what they end with is for us
+        deque(lines, maxlen=0)  # reads what the watcher has not read, up to the ranks' ends
 
     def _fail(self, run: _Run, error: offerd.OfferdError) -> None:
         run.failure = str(error)
         run.hydra.kill()
 
     def _reap(self, run: _Run) -> None:
-        """The process manager has ended: what it wrote before comes first."""
+        """The process manager has ended: handle its last output first."""
         for is_stderr in (False, True):
             while self._read(run, is_stderr=is_stderr):
                 pass
@@ -340,7 +340,7 @@ class MpiFramework(offerd.Scheduler):
             status = EXIT_FAILURE
         words = run.failure or run.hydra.words
         unheard = run.hydra.unheard if status == 0 or run.hydra.has_output else ()
-        self._tell(e.HydraEnded(run.attempt_id, status, words, unheard))
+        self._post(e.HydraEnded(run.attempt_id, status, words, unheard))
 
     def _launch(self, action: a.LaunchProxies) -> None:
         run, job = self._runs[action.attempt_id], action.job
@@ -355,7 +355,7 @@ class MpiFramework(offerd.Scheduler):
             )
             if fault := self._driver.fault(
                 task
-            ):  # what waits for the proxies hears so from their process manager
+            ):  # the process manager will report that the proxies do not come
                 run.failure = fault
                 run.hydra.kill()
                 self._driver.decline_offer(share.offer_ids, 0.0)
@@ -364,7 +364,7 @@ class MpiFramework(offerd.Scheduler):
         run.look_at = time.monotonic() + LOOK_FIRST_S
 
     def _look(self) -> None:
-        """Which proxies have connected, until that is known of all."""
+        """Check which proxies have connected, until all have."""
         now = time.monotonic()
         for run in self._runs.values():
             if now < run.look_at:
@@ -374,22 +374,22 @@ class MpiFramework(offerd.Scheduler):
                 continue
             run.look_at = now + LOOK_AGAIN_S
             connected = run.hydra.arrived()
-            # Where the kernel does not let us look, hydra has to do without our care for its links.
+            # If the kernel does not let us read its sockets, hydra has to do without our watch over its connections.
             number = run.proxies if connected is None else connected
             if number > run.proxies:
                 run.failure = "somebody else has connected to the job's process manager"
                 run.hydra.kill()
                 continue
-            self._tell(e.ProxiesConnected(run.attempt_id, number))
+            self._post(e.ProxiesConnected(run.attempt_id, number))
 
 
 def _position(fd: int) -> int | None:
-    """Where the next read of a file begins; None of what is no file."""
+    """Where the next read of a file begins; None if it is not a file."""
     return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
 
 class _Run:
-    """A process manager at work."""
+    """A running process manager."""
 
     def __init__(self, attempt_id: str, job_id: str, hydra: Hydra, proxies: int) -> None:
         self.attempt_id = attempt_id
@@ -397,5 +397,5 @@ class _Run:
         self.hydra = hydra
         self.proxies = proxies
         self.look_at = float("inf")
-        self.deaths_told = self.silent_told = 0
+        self.deaths_reported = self.silent_reported = 0
         self.failure = ""

@@ -1,13 +1,13 @@
-"""`mpiexec.hydra` as a child process: it prints what to run on each host, waits for these proxies, and passes on what ranks
-write.
+"""`mpiexec.hydra` as a child process: it prints what to run on each host, waits for these proxies, and passes on the ranks'
+output.
 
-With the launcher `manual` it starts nothing itself. Each rank's program is run by a small shell, which says on both streams how
-it ended: hydra itself names no rank, and sometimes waits for the peers of one that has exited. Where both of these words have
-come, all that the rank wrote has.
+With the launcher `manual` it starts nothing itself. Each rank's program is run by a small shell, which reports on both streams
+how it ended: hydra itself names no rank, and sometimes waits for the peers of one that has exited. When both reports have come,
+all that the rank wrote has come.
 
-Hydra asks nobody who he is: whoever connects first is the proxy that he says he is, and is told the job's program, arguments
-and environment. And it listens on all addresses, whatever option it is given. So it gets no more of our environment than what
-is needed, and while it is stopped its listening socket is bound anew, to the job's own address.
+Hydra authenticates nobody: the first to connect as a proxy is believed, and is sent the job's program, arguments and
+environment. And it listens on all addresses, whatever its options. So it gets only the part of our environment that it needs,
+and while it is stopped, its listening socket is bound again, to the job's own address.
 """
 
 from __future__ import annotations
@@ -33,34 +33,36 @@ MEND = "apt-get install mpich"
 READ_BYTES = 256 << 10
 WORDS_KEPT = 12
 WORDS = ("utf-8", "surrogateescape")
-"""How arguments, file names and variables are text (PEP 383), whatever our locale is."""
+"""How arguments, file names and variables are decoded (PEP 383), whatever our locale is."""
 
 _LAUNCH, _LAUNCH_END = "HYDRA_LAUNCH:", "HYDRA_LAUNCH_END"
 _PROXY_ID = re.compile(r"--proxy-id (\d+)")
 _CONTROL_PORT = re.compile(r"--control-port \S+:(\d+)")
-_SYS_PIDFD_GETFD = 438  # the same on every architecture
+_SYS_PIDFD_GETFD = 438  # the same on all architectures
 _libc = ctypes.CDLL(None, use_errno=True)
 _MAY_NOT_LOOK = (errno.EPERM, errno.EACCES, errno.ENOSYS)
-"""An older kernel, a sandbox, a rule against looking into other processes."""
+"""An older kernel, a sandbox, or a rule against access to other processes."""
 _KEEP_IDLE_S, _KEEP_EVERY_S, _KEEP_PROBES = 10, 5, 4
 _BACKLOG = 4096
 
 ADDRESS_VARIABLE = "OFFERD_MPI_ADDRESS"
-"""For each proxy: where its slave is reached, and so may its ranks be."""
+"""For each proxy: the address of its slave, which its ranks may use, too."""
 _PASSED_ON = re.compile(
     r"PATH|LANG|LANGUAGE|LC_\w+|TZ|TERM|LD_LIBRARY_PATH|PYTHON\w+|(OMP|UCX|FI|MPI4PY|MPICH|MPIR|MPIEXEC|HYDRA)_\w+"
 )
-"""Of our own environment: what programs need to be found and to run, and what tunes MPI. All else the job has to name."""
+"""Variables passed on from our own environment: those that programs need to be found and to run, and those that tune MPI. The
+job has to name all others.
+"""
 _PORT_RANGE = re.compile(r"\w+_PORT_?RANGE")
 PORT_RANGE = "MPIEXEC_PORT_RANGE"
 
-# $1 is the word by which we know our own mark; the program and its arguments follow. The proxy is not told that a program has
-# failed: at that, hydra may drop whatever it has not passed on yet. We end the job when we have read all of it, by TERM. And
-# the proxy waits for whoever holds the rank's pipes: so what the program has left behind in this shell's own process group is
-# ended, and then whoever else can still write into these pipes: by TERM, and after a second by KILL. (The proxy lets us inherit
-# them under other numbers, too; $own is the subshell that looks.) What the shell has to say of its children's ends ("Killed")
-# is none of the rank's output: descriptor 3 is its stderr.
-# Ranks listen on every interface unless told otherwise; where there is InfiniBand we do not, as its devices are named there.
+# $1 is the random word of our marks; the program and its arguments follow. The proxy does not learn that a program has
+# failed: hydra might then drop output that it has not passed on yet. We end the job, by SIGTERM, when we have read all of it.
+# The proxy waits for every process that holds the rank's pipes. So what the program has left behind in this shell's own process
+# group is ended, and then every other process that can still write to these pipes: by SIGTERM, and after a second by SIGKILL.
+# (The proxy lets us inherit the pipes under other numbers, too; $own is the subshell that looks.) What the shell says about its
+# children's ends ("Killed") is not output of the rank: descriptor 3 is the rank's stderr.
+# Ranks listen on every interface by default. We restrict that unless there is InfiniBand, whose devices have other names.
 _RANK = r"""word=$1; shift
 holders() {
     read -r own _ < /proc/self/stat
@@ -107,16 +109,16 @@ def find_hydra() -> str:
 
 
 def own_address(hosts: Sequence[str]) -> str:
-    """Our IPv4 address as the first of these hosts that is not this one sees it; hydra takes no IPv6 address, and a host may be
-    known by one only if it is this. Raises `OfferdError`.
+    """Our IPv4 address on the way to the first of these hosts that is not this one. Hydra takes no IPv6 address. If all are
+    this host, its address may be one that only this host knows. Raises `OfferdError`.
     """
     address = "127.0.0.1"
     for host in hosts:
         if ":" in host:
             if _towards(host) != host:
                 raise offerd.OfferdError(
-                    f"{PROGRAM} knows no IPv6, and a slave of this job is reached at {host} alone; MPI jobs on several hosts "
-                    "need slaves that are started with --ip and an IPv4 address"
+                    f"{PROGRAM} cannot use IPv6, and a slave of this job can only be reached at {host}; MPI jobs on several "
+                    "hosts need slaves that are started with --ip and an IPv4 address"
                 )
         elif address.startswith("127."):
             address = _towards(host) or address
@@ -124,7 +126,7 @@ def own_address(hosts: Sequence[str]) -> str:
 
 
 def _towards(host: str) -> str:
-    """Our address on the way to this one; empty if there is none. Sends nothing: the kernel picks the route."""
+    """Our address on the way to this host; empty if there is no route. Sends nothing: the kernel picks the route."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((host, 9))
@@ -134,14 +136,14 @@ def _towards(host: str) -> str:
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a job gets of this environment without naming it."""
+    """The part of this environment that a job gets by default."""
     return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}
 
 
 def _start(
     words: Sequence[str], directory: str, environment: Mapping[str, str], stdin: int | None
 ) -> subprocess.Popen[bytes]:
-    """Raises `OfferdError` if the program or the directory is not there."""
+    """Start it. Raises `OfferdError` if the program or the directory does not exist."""
     try:
         return subprocess.Popen(
             [word.encode(*WORDS) for word in words],
@@ -151,7 +153,7 @@ def _start(
             cwd=directory.encode(*WORDS) or None,
             env={name.encode(*WORDS): value.encode(*WORDS) for name, value in environment.items()},
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is ours to handle
+            start_new_session=True,  # we handle Ctrl-C
         )
     except OSError as error:
         name = os.fsdecode(error.filename or PROGRAM)
@@ -161,7 +163,7 @@ def _start(
 class Hydra:
     """One process manager, for one attempt at a job. Not for several threads at once.
 
-    When `is_ready`, `commands` are the proxies' command lines, one for each host, in their order.
+    When `is_ready`, `commands` are the proxies' command lines, one for each host, in order.
     """
 
     def __init__(
@@ -174,11 +176,11 @@ class Hydra:
         environment: Mapping[str, str],
         stdin: int | None,
     ) -> None:
-        """Start it. `hosts` are names and numbers of ranks, `address` is where the proxies find us, `environment` the ranks'.
+        """Start it. `hosts` are names and numbers of ranks, `address` is where the proxies connect, `environment` the ranks'.
 
-        Raises `OfferdError` if MPICH or the directory is not there.
+        Raises `OfferdError` if MPICH or the directory does not exist.
         """
-        # A port of such a range is bound for good: then we could not bind it to an address. So that is for us to do.
+        # With MPICH's variable for a port range it would bind its socket for good, so we choose a port from the range instead.
         ranges = {name: value for name, value in environment.items() if _PORT_RANGE.fullmatch(name)}
         self._address = address
         self._ports = _ports(ranges.get(PORT_RANGE, ""))
@@ -200,7 +202,7 @@ class Hydra:
         self.commands: list[list[str]] = []
         self.is_ready = False
         self.is_bound = False
-        """It listens on its own address alone."""
+        """It listens on its own address only."""
         self._launch = b""
         self._port = 0
         self._splitters = {False: Splitter(word), True: Splitter(word)}
@@ -209,17 +211,17 @@ class Hydra:
         self._own: list[str] = []
         self.has_output = False
         """Ranks have written something, or ended."""
-        self._ends: dict[int, int] = {}  # on how many streams
+        self._ends: dict[int, int] = {}  # rank -> on how many streams its end has come
         self.deaths: list[End] = []
-        """Ranks whose programs ended badly, in the order in which we heard of it."""
+        """Ranks whose programs failed, in the order in which we learnt it."""
         self.silent: list[int] = []
-        """Ranks of which all that they wrote has been read."""
+        """Ranks that have ended and all of whose output has been read."""
 
     # -- output -----------------------------------------------------------------------------------------------------
 
     def read(self, *, is_stderr: bool) -> Iterator[Piece] | None:
-        """Whole lines of ranks that came by now, to be taken before the next read; None at the end. What hydra says of itself
-        is kept for `words`. Raises `OfferdError`, and so does what is returned.
+        """The ranks' whole lines that have come, to be read before the next call; None at the end of the stream. Hydra's own
+        output is kept for `words`. Raises `OfferdError`, and so does the returned iterator.
         """
         data = (self.stderr if is_stderr else self.stdout).read(READ_BYTES)
         if not data:
@@ -233,19 +235,19 @@ class Hydra:
         )
 
     def rest(self, *, is_stderr: bool) -> Iterator[Piece]:
-        """Lines without an end, when all has been read."""
+        """Lines without an end, when everything has been read."""
         lines = self._lines[is_stderr]
         return self._of_ranks(lines, lines.rest())
 
     @property
     def unheard(self) -> tuple[int, ...]:
-        """Ranks of which we have not read all that they wrote."""
+        """Ranks whose output has not been read to its end."""
         silent = set(self.silent)
         return tuple(rank for rank in range(self._ranks) if rank not in silent)
 
     @property
     def words(self) -> str:
-        """What hydra said of itself that helps: how the first process ended, or its last line."""
+        """A useful line of hydra's own output: how the first process ended, or its last line."""
         text = "\n".join(self._own)
         place = re.search(r"PID \d+ RUNNING AT (\S+)", text)
         how = re.search(r"EXIT STRING: (.*)", text)
@@ -254,7 +256,7 @@ class Hydra:
         return self._own[-1] if self._own else ""
 
     def _read_launch(self, data: bytes) -> bytes:
-        """Lines to its end of launching are for us; what follows is output."""
+        """Handle the lines up to the end of the launch; returns what follows, which is output."""
         *whole, rest = (self._launch + data).split(b"\n")
         for number, line in enumerate(whole):
             text = line.decode(errors="replace")
@@ -272,12 +274,12 @@ class Hydra:
     def _take_command(self, text: str) -> None:
         proxy, port = _PROXY_ID.search(text), _CONTROL_PORT.search(text)
         if proxy is None or port is None or int(proxy[1]) != len(self.commands):
-            raise offerd.OfferdError(f"this {PROGRAM} speaks another way than MPICH 4's: {text.strip()}")
+            raise offerd.OfferdError(f"this {PROGRAM} does not behave like MPICH 4's: {text.strip()}")
         self._port = int(port[1])
         self.commands.append(shlex.split(text))
 
     def _of_ranks(self, lines: Lines, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """Hydra's own words, and ranks' ends, are taken out."""
+        """The ranks' pieces, without hydra's own output and the ends."""
         for piece in pieces:
             if piece.rank is not None:
                 self.has_output = True
@@ -301,10 +303,10 @@ class Hydra:
     # -- where it listens -------------------------------------------------------------------------------------------
 
     def _bind(self) -> bool:
-        """Have it listen on the job's address alone. False if the kernel does not let us; raises `OfferdError` if somebody
-        else was quicker than we.
+        """Make it listen on the job's address only. False if the kernel does not let us; raises `OfferdError` if somebody has
+        connected already.
 
-        A listening socket that is shut down is an unbound one again. Meanwhile hydra is stopped: it would see it as broken.
+        Shutting a listening socket down unbinds it. Hydra is stopped meanwhile, as it would consider the socket broken.
         """
         self._signal(signal.SIGSTOP)
         try:
@@ -348,7 +350,7 @@ class Hydra:
         found: list[socket.socket] = []
         try:
             names = self._sockets()
-        except PermissionError:  # also of a process that has just ended, where we are not root
+        except PermissionError:  # also raised for a process that has just ended, if we are not root
             return None
         for name in names:
             fd = _libc.syscall(_SYS_PIDFD_GETFD, self.pidfd, name, 0)
@@ -358,7 +360,7 @@ class Hydra:
                 for link in found:
                     link.close()
                 return None
-        return found  # one that is missing was closed meanwhile: nobody is connected there
+        return found  # a missing one was closed meanwhile, so nobody is connected to it
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -367,8 +369,8 @@ class Hydra:
     # -- the process ------------------------------------------------------------------------------------------------
 
     def arrived(self) -> int | None:
-        """How many proxies are connected. From now on the kernel looks after those links: one that is down ends in an error
-        within half a minute, where hydra would wait for ever. None if the kernel does not let us look.
+        """How many proxies are connected. From now on the kernel watches these connections: a dead one ends in an error within
+        half a minute, whereas hydra would wait for ever. None if the kernel does not let us read its sockets.
         """
         links = self._open_sockets()
         if links is None:
@@ -394,11 +396,11 @@ class Hydra:
         return found
 
     def kill(self) -> None:
-        """SIGKILL: while it waits for a proxy it ignores everything else."""
+        """Send SIGKILL: while it waits for a proxy it ignores everything else."""
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Its exit status, when `pidfd` is readable; a shell's for a signal."""
+        """Its exit status, when `pidfd` is readable; for a signal, as a shell reports it."""
         status = self._process.wait()
         os.close(self.pidfd)
         self.stdout.close()
@@ -409,7 +411,7 @@ class Hydra:
 
 
 def _is_listener(link: socket.socket, port: int) -> bool:
-    """Whether this is where proxies connect."""
+    """Whether this is the socket to which proxies connect."""
     if link.family != socket.AF_INET or link.type != socket.SOCK_STREAM:
         return False
     is_listening = link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -417,7 +419,7 @@ def _is_listener(link: socket.socket, port: int) -> bool:
 
 
 def _ports(text: str) -> range:
-    """Those of `FIRST:LAST`, as MPICH writes a range of ports; empty for what is none."""
+    """The ports of `FIRST:LAST`, MPICH's form of a range; empty if the text is invalid."""
     found = re.fullmatch(r"([0-9]{1,5}):([0-9]{1,5})", text)
     return range(int(found[1]), min(int(found[2]), 65535) + 1) if found else range(0)
 
@@ -434,7 +436,7 @@ def _is_link(link: socket.socket, port: int) -> bool:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Hydra takes hosts of one name for one host."""
+    """Names that are all different: hydra takes hosts of the same name for one host."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:

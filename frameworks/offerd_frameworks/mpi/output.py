@@ -1,8 +1,8 @@
-"""Who wrote what: takes the output of `mpiexec` apart into the ranks' lines and its own words.
+"""Splits the output of `mpiexec` into the ranks' lines and its own.
 
-Hydra can put a pattern before everything that a rank writes; ours holds a random word, so that no program writes it by
-chance. It is put before each line and each part of one that was read at once, so what has none is hydra's own. The shell around
-a rank's program writes an *end* on both streams, with the same word: whoever has read it has read all that the rank wrote.
+Hydra can write a pattern before everything that a rank writes. Ours holds a random word, so no program writes it by chance. It
+stands before each line, and before each part of a line that was read at once; what has none is hydra's own. The shell around a
+rank's program writes an *end* on both streams, with the same word: before it stands all that the rank wrote.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import NamedTuple
 import offerd
 
 BLOCK_BYTES = 64 << 10
-"""More of a line that has not ended is not kept in memory."""
+"""Of a line that has not ended, no more than this is kept in memory."""
 MAX_MARK_BYTES = 48
-"""Of a pattern, and of an end."""
+"""Longest pattern, and longest end."""
 
 
 class Piece(NamedTuple):
-    """What a rank wrote, or hydra itself (`rank` None): a line, or a part of a long one. The parts of one follow each other.
+    """What a rank wrote, or hydra itself (`rank` None): a line, or a part of a long one. The parts of one line are consecutive.
 
-    A line that `ends` and has no end of line is the last of its rank.
+    A piece that `ends` a line without a line end is the last of its rank.
     """
 
     rank: int | None
@@ -34,20 +34,20 @@ class Piece(NamedTuple):
 
 
 class End(NamedTuple):
-    """All that a rank wrote to this stream has been read. `was_told`: its process group had been told to end before that."""
+    """A rank's output on this stream has been read completely. `was_asked`: its process group had been sent SIGTERM before."""
 
     rank: int
     exit_status: int
-    was_told: bool
+    was_asked: bool
 
 
 def pattern(word: str) -> str:
-    """For `-prepend-pattern`."""
+    """The value of `-prepend-pattern`."""
     return f"\x01{word}:%r\x02"
 
 
 class Splitter:
-    """One stream of `mpiexec`, stdout or stderr."""
+    """Splits one stream of `mpiexec`, stdout or stderr."""
 
     def __init__(self, word: str) -> None:
         self._start = b"\x01" + word.encode() + b":"
@@ -56,7 +56,7 @@ class Splitter:
         self._rank: int | None = None
 
     def feed(self, data: bytes) -> list[tuple[int | None, bytes]]:
-        """Ranks with what they wrote, each a line at most; the beginning of a mark is kept for the next time."""
+        """Ranks with what they wrote, at most a line each; an incomplete mark at the end is kept for the next call."""
         data = self._rest + data
         cut = data.rfind(b"\x01", -MAX_MARK_BYTES)
         is_begun = cut >= 0 and (
@@ -77,7 +77,7 @@ class Splitter:
         line, end, own = text.partition(b"\n")
         pieces = [(self._rank, line + end)]
         if end:
-            # The next line of a rank has a mark of its own.
+            # The rank's next line has a mark of its own.
             self._rank = None
         if own:
             pieces.append((None, own))
@@ -85,7 +85,7 @@ class Splitter:
 
 
 class _Begun:
-    """The start of a line: where its blocks lie, and what came after them."""
+    """The beginning of a line: where its blocks are, and what has come after them."""
 
     __slots__ = ("blocks", "tail")
 
@@ -95,9 +95,9 @@ class _Begun:
 
 
 class Lines:
-    """Puts one stream together to whole lines, for each rank by itself, however long they are.
+    """Puts one stream together to whole lines, separately for each rank, however long they are.
 
-    `add` and `rest` raise `OfferdError` where there is no room for a long line.
+    `add` and `rest` raise `OfferdError` if there is no room for a long line.
     """
 
     def __init__(self, word: str) -> None:
@@ -108,7 +108,7 @@ class Lines:
         self._blocks = _Blocks()
 
     def add(self, rank: int | None, data: bytes) -> Iterator[Piece]:
-        """What is complete now. `data` is a line, or a part of one."""
+        """The lines that are complete now. `data` is a line, or a part of one."""
         is_whole = data.endswith(b"\n")
         begun = self._begun.get(rank)
         if begun is None:
@@ -121,12 +121,12 @@ class Lines:
             del self._begun[rank]
             yield from self._line(rank, begun.blocks, bytes(begun.tail))
             return
-        while len(begun.tail) >= BLOCK_BYTES + MAX_MARK_BYTES:  # an end is not cut
+        while len(begun.tail) >= BLOCK_BYTES + MAX_MARK_BYTES:  # an end must not be cut
             begun.blocks.append(self._blocks.put(begun.tail[:BLOCK_BYTES]))
             del begun.tail[:BLOCK_BYTES]
 
     def take_ends(self) -> list[End]:
-        """Those that have been read since the last time."""
+        """The ends that have been read since the last call."""
         ends, self._ends = self._ends, []
         return ends
 
@@ -151,7 +151,7 @@ class Lines:
 
 
 class _Blocks:
-    """Parts of lines in one file that has no name. What has been taken leaves room for others."""
+    """Parts of lines, in one unlinked file. Space is reused once a part was taken."""
 
     def __init__(self) -> None:
         self._fd = -1
@@ -159,7 +159,7 @@ class _Blocks:
         self._free: list[int] = []
 
     def put(self, data: bytes | bytearray) -> int:
-        """Where it lies now."""
+        """Store a part; returns its number."""
         try:
             if self._fd < 0:
                 with tempfile.TemporaryFile() as file:
@@ -168,7 +168,7 @@ class _Blocks:
                 self._free.append(self._number)
                 self._number += 1
             at, rest = self._free[-1] * BLOCK_BYTES, memoryview(data)
-            while rest:  # a disk that fills up takes a part first
+            while rest:  # a full disk may take only a part
                 written = os.pwrite(self._fd, rest, at)
                 at, rest = at + written, rest[written:]
         except OSError as error:

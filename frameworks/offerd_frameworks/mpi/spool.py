@@ -1,11 +1,11 @@
-"""A queue of jobs in a directory, as Torque's server keeps one: whoever can write there submits, one process serves.
+"""A queue of jobs in a directory, as Torque's server keeps one: everybody who can write there submits, one process serves.
 
-ID.job        the job, as JSON; written under another name and renamed, so that it is whole
-ID.out ID.err what its ranks wrote, labelled
-ID.end        how it ended, as JSON: a job without one waits or runs, also after a restart of whoever serves
+ID.job        the job, as JSON; written under another name and renamed, so that it is complete
+ID.out ID.err its ranks' output, labelled
+ID.end        how it ended, as JSON: a job without it waits or runs, also after a restart of the serving process
 ID.cancel     somebody wants it to end
 wake          a FIFO: a byte in it means that there is something new
-lock          held by whoever serves
+lock          held by the serving process
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import offerd
 from offerd_frameworks.mpi.core.job import Job, Outcome
 
 LOOK_S = 0.5
-"""The directory is looked at this often even if nobody wakes us: it may lie on a file system that several hosts share."""
+"""The directory is checked this often even without a wake-up: several hosts may share its file system."""
 FOLLOW_S = 0.1
 FOLLOW_BYTES = 1 << 20
 
 
 class Spool:
-    """One such directory; it is made if it is not there. Raises `BadInput` where that cannot be, and `OfferdError` for what
-    cannot be written later.
+    """Such a directory, which is made if it does not exist. Raises `BadInput` if that is not possible, and `OfferdError` later
+    if something cannot be written.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -44,15 +44,15 @@ class Spool:
             directory.mkdir(parents=True, exist_ok=True)
             if not (directory / "wake").exists():
                 os.mkfifo(directory / "wake")
-        except FileExistsError:  # somebody else was quicker
+        except FileExistsError:  # another process was faster
             pass
         except OSError as error:
             raise offerd.BadInput(f"{directory} cannot be a queue: {error.strerror}") from None
 
-    # -- for whoever submits ----------------------------------------------------------------------------------------
+    # -- for submitters ---------------------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """Submit. The job begins when its turn comes."""
+        """Submit a job, which begins when its turn comes."""
         self._write(f"{job.job_id}.job", _job_to_json(job))
         self.wake()
 
@@ -65,7 +65,7 @@ class Spool:
             return not _try_lock(lock.fileno())
 
     def outcome(self, job_id: str) -> Outcome | None:
-        """None while it waits or runs."""
+        """How the job ended; None while it waits or runs."""
         try:
             values = json.loads(self._path(f"{job_id}.end").read_bytes())
         except FileNotFoundError:
@@ -73,8 +73,8 @@ class Spool:
         return Outcome(**{**values, "hosts": tuple(values["hosts"])})
 
     def follow(self, job_id: str) -> Iterator[tuple[bool, bytes]]:
-        """What the job writes, on stderr or not, until it has ended: lines, or parts of a long one that follow each other.
-        Another attempt at it is followed from its beginning.
+        """The job's output until it has ended, each with whether it is stderr: lines, or consecutive parts of a long one.
+        Another attempt is followed from its beginning.
         """
         is_over = False
         with ExitStack() as stack:
@@ -85,11 +85,13 @@ class Spool:
             while not is_over:
                 is_over = (
                     self.outcome(job_id) is not None
-                )  # before reading: what it wrote last is there by then
+                )  # asked before reading, so that its last output is read
                 for is_stderr, tail in tails.items():
                     for data in tail.read():
                         yield is_stderr, data
-                    while tail.is_in_line and self.outcome(job_id) is None:  # no other line may come between
+                    while (
+                        tail.is_in_line and self.outcome(job_id) is None
+                    ):  # no other line may come in between
                         time.sleep(FOLLOW_S)
                         for data in tail.read():
                             yield is_stderr, data
@@ -97,31 +99,34 @@ class Spool:
                     time.sleep(FOLLOW_S)
 
     def wake(self) -> None:
-        """Whoever serves looks again. Nothing happens if nobody does."""
+        """Have the serving process look again; does nothing if there is none."""
         try:
             fd = os.open(self._path("wake"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno in (errno.ENXIO, errno.ENOENT):  # nobody has it open for reading, or it is gone
+            if error.errno in (
+                errno.ENXIO,
+                errno.ENOENT,
+            ):  # nobody has it open for reading, or it does not exist
                 return
             raise
         try:
             os.write(fd, b"!")
-        except BlockingIOError:  # full of wake-ups
+        except BlockingIOError:  # it is full of wake-ups
             pass
         finally:
             os.close(fd)
 
-    # -- for whoever serves -----------------------------------------------------------------------------------------
+    # -- for the serving process ------------------------------------------------------------------------------------
 
     @contextmanager
     def served(self) -> Iterator[None]:
-        """While entered, this process serves the queue. Raises `BadInput` if another one does."""
+        """Serve the queue within this block. Raises `BadInput` if another process does."""
         with self._path("lock").open("a") as lock:
             if not _try_lock(lock.fileno()):
                 raise offerd.BadInput(
-                    f"{self.directory} is served already; put jobs into it, or end that one"
+                    f"{self.directory} is being served already; submit jobs to it, or end the process that serves it"
                 )
-            # For writing, too: without a writer the reading end would always be ready.
+            # Also open for writing: without a writer the reading end would always be ready.
             self._wake_fd = os.open(self._path("wake"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 yield
@@ -130,12 +135,12 @@ class Spool:
                 self._wake_fd = -1
 
     def wait(self) -> None:
-        """Until there may be something new."""
+        """Wait until there may be something new."""
         if select.select([self._wake_fd], [], [], LOOK_S)[0]:
             os.read(self._wake_fd, 4096)
 
     def take(self) -> list[Job]:
-        """Jobs not taken yet, oldest first. One that cannot be read is ended with what is wrong with it."""
+        """Jobs not taken yet, oldest first. One that cannot be read is ended, with what is wrong with it."""
         jobs = []
         for path in sorted(
             self.directory.glob("*.job"), key=lambda path: (path.stat().st_mtime_ns, path.name)
@@ -150,7 +155,7 @@ class Spool:
         return jobs
 
     def cancelled(self) -> list[str]:
-        """Jobs that somebody wants to end, once each."""
+        """Jobs that somebody has cancelled, once each."""
         found = []
         for path in self.directory.glob("*.cancel"):
             path.unlink()
@@ -162,11 +167,11 @@ class Spool:
         return all(self._path(f"{path.stem}.end").exists() for path in self.directory.glob("*.job"))
 
     def begin(self, job_id: str) -> None:
-        """A job, or another attempt at it, starts: what an earlier one wrote goes."""
+        """A job, or another attempt at it, starts: remove the output of an earlier attempt."""
         for is_stderr in (False, True):
             path = self._output(job_id, is_stderr)
             with _writing(path):
-                # Another file, not the same one emptied: whoever follows sees by that that all begins anew.
+                # A new file instead of the same one truncated: its readers notice that the output begins anew.
                 unfinished = self._path(f".{path.name}")
                 file = unfinished.open("wb", buffering=0)
                 unfinished.rename(path)
@@ -177,7 +182,7 @@ class Spool:
     def write(self, job_id: str, data: bytes, *, is_stderr: bool) -> None:
         rest = memoryview(data)
         with _writing(self._output(job_id, is_stderr)):
-            while rest:  # a disk that fills up takes a part first
+            while rest:  # a full disk may take only a part
                 rest = rest[self._files[job_id, is_stderr].write(rest) :]
 
     def end(self, job_id: str, outcome: Outcome) -> None:
@@ -208,11 +213,11 @@ class Spool:
 
 
 class _Tail:
-    """What is new in a file that grows, is emptied, or gives way to another of its name."""
+    """Reads what is new in a file that grows, is truncated, or is replaced by another one."""
 
     def __init__(self, path: Path) -> None:
         self.is_in_line = False
-        """What came last is a part of a line."""
+        """The last piece was a part of a line."""
         self._path = path
         self._file: BinaryIO | None = None
         self._offset = 0
@@ -227,19 +232,19 @@ class _Tail:
     def read(self) -> Iterator[bytes]:
         """All that is new, a bounded part at a time."""
         try:
-            # Opened each time: on a file system that hosts share, only that brings what another one has written.
+            # Opened each time: on a file system that hosts share, this is needed to see what another host has written.
             file = self._path.open("rb")
         except FileNotFoundError:
             return
         now, before = os.fstat(file.fileno()), self._file
-        # The one before is open until here: so the new one cannot have got its number.
+        # The old file is still open here, so the new one cannot have the same inode.
         if (
             before is None
             or not os.path.samestat(now, os.fstat(before.fileno()))
             or now.st_size < self._offset
         ):
             self._offset = 0
-            if self.is_in_line:  # of an attempt that is no more
+            if self.is_in_line:  # of an earlier attempt
                 self.is_in_line = False
                 yield b"\n"
         if before is not None:
@@ -254,7 +259,7 @@ class _Tail:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """What the system says of it, as an error of ours: one line for whoever submits or serves."""
+    """Turn the system's errors into one line for whoever submits or serves."""
     try:
         yield
     except OSError as error:
@@ -300,5 +305,5 @@ def _job_from_json(job_id: str, values: dict[str, Any]) -> Job:
 
 def _umask(value: object) -> int | None:
     if value is not None and (type(value) is not int or not 0 <= value <= 0o777):
-        raise ValueError(f"{value!r} is no umask")
+        raise ValueError(f"{value!r} is not a umask")
     return value

@@ -208,7 +208,7 @@ def test_a_death_is_told_with_its_rank_and_not_shown_as_output() -> None:
                 pieces = hydra.read(is_stderr=stream is hydra.stderr)
                 assert pieces is not None
                 written += [(piece.rank, piece.data) for piece in pieces]
-        assert hydra.deaths == [End(1, 7, was_told=False)]
+        assert hydra.deaths == [End(1, 7, was_asked=False)]
         assert proxies[1].poll() is None
         (shell,) = psutil.Process(proxies[1].pid).children()
         shell.terminate()
@@ -219,7 +219,7 @@ def test_a_death_is_told_with_its_rank_and_not_shown_as_output() -> None:
             proxy.wait(DEADLINE_S)
 
 
-def test_who_is_ended_from_outside_says_all_and_that_it_was_told_to_end() -> None:
+def test_who_is_ended_from_outside_says_all_and_that_it_was_asked_to_end() -> None:
     with started("sh", "-c", "printf 'no end'; echo up >&2; exec sleep 600", hosts=(("a", 1),)) as hydra:
         proxy = subprocess.Popen(hydra.commands[0], start_new_session=True)
         written: list[Piece] = []
@@ -232,7 +232,7 @@ def test_who_is_ended_from_outside_says_all_and_that_it_was_told_to_end() -> Non
         for each in (shell, *shell.children()):
             each.terminate()
         assert read_all(hydra) == [(0, b"no end")]
-        assert hydra.deaths == [End(0, 143, was_told=True)]
+        assert hydra.deaths == [End(0, 143, was_asked=True)]
         proxy.wait(DEADLINE_S)
 
 
@@ -274,7 +274,7 @@ def test_hosts_known_by_ipv6_addresses_are_this_one_or_refused_in_one_line() -> 
         pytest.skip(NO_IPV6)
     assert own_address(["::1", "127.0.0.1", "::1"]) == "127.0.0.1"
     with pytest.raises(
-        offerd.OfferdError, match=r"knows no IPv6, and a slave .* reached at 2001:db8::2 "
+        offerd.OfferdError, match=r"cannot use IPv6, and a slave .* reached at 2001:db8::2"
     ) as caught:
         own_address(["127.0.0.1", "::1", "2001:db8::2"])
     assert "\n" not in str(caught.value)

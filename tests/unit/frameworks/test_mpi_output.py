@@ -113,7 +113,7 @@ def test_the_end_of_a_rank_is_told_and_no_output_wherever_it_is_cut(before: byte
     for data in filter(None, (before, told[:cut], told[cut:])):
         pieces += whole.add(4, data)
     assert b"".join(piece.data for piece in pieces) == before
-    assert whole.take_ends() == [End(4, 143, was_told=True)]
+    assert whole.take_ends() == [End(4, 143, was_asked=True)]
     assert whole.take_ends() == []
     assert list(whole.rest()) == []
     whole.close()

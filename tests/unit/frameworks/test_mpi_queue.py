@@ -132,9 +132,9 @@ def test_why_the_first_job_waits_is_asked_and_told_once_for_each_reason() -> Non
     assert of_kind(a.AskWhy, queue.tick(1.0)) == [a.AskWhy(job(4))]
     capped, busy = Waiting("long_task_cap", "room for 3 of 4", 60.0), Waiting("others_share", "in use")
     assert queue(e.WhyCame("job", Waiting("not_yet", "soon"))) == []
-    assert queue(e.WhyCame("job", capped)) == [a.TellWaiting("job", capped)]
+    assert queue(e.WhyCame("job", capped)) == [a.ReportWaiting("job", capped)]
     assert queue(e.WhyCame("job", capped)) == []
-    assert queue(e.WhyCame("job", busy)) == [a.TellWaiting("job", busy)]
+    assert queue(e.WhyCame("job", busy)) == [a.ReportWaiting("job", busy)]
     assert queue(e.WhyCame("next", busy)) == [], "it waits for the first"
     assert of_kind(a.AskWhy, queue.tick(6.0)) == [a.AskWhy(job(4))]
 
@@ -155,7 +155,7 @@ def test_what_a_gang_held_is_no_news_while_the_masters_reason_stands() -> None:
         start = 100.0 * round
         queue.tick(start)
         queue(e.OffersCame([offer(1, 2, f"o{round}")]), e.WhyCame("job", answer), at=start)
-        told.append([tell.text[:21] for tell in of_kind(a.Tell, queue.tick(start + HOLD_S))])
+        told.append([tell.text[:21] for tell in of_kind(a.Note, queue.tick(start + HOLD_S))])
     assert told == [[], ["room for 2 of 4 ranks"]]
 
 
@@ -163,7 +163,7 @@ def test_a_job_that_waits_for_the_guaranteed_share_says_so() -> None:
     queue = Queue(guarantee=offerd.Resources.of(cpus=4))
     queue.run(job(4))
     queue(e.Submitted(job(2, "next")))
-    (told,) = of_kind(a.TellWaiting, queue.tick(1.0))
+    (told,) = of_kind(a.ReportWaiting, queue.tick(1.0))
     assert (told.job_id, told.waiting.why) == ("next", "guaranteed_share")
     assert of_kind(a.AskWhy, queue.done) == []
 
@@ -176,7 +176,7 @@ def test_what_a_gang_held_is_told_again_only_if_it_was_more_or_less() -> None:
         start = 100.0 * round
         queue.tick(start)
         queue(e.OffersCame([offer(1, slots, f"o{round}")]), at=start)
-        told += [tell.text[:15] for tell in of_kind(a.Tell, queue.tick(start + HOLD_S))]
+        told += [tell.text[:15] for tell in of_kind(a.Note, queue.tick(start + HOLD_S))]
     assert told == ["room for 2 of 4", "room for 3 of 4"]
 
 
@@ -197,7 +197,7 @@ def test_a_part_that_does_not_grow_is_given_back_after_the_hold_time_and_asked_f
     assert queue.core.next_deadline() == HOLD_S
     actions = queue.tick(HOLD_S)
     assert actions[0] == a.DeclineOffers((OfferID("o1"),), 0.0)
-    assert "room for 2 of 4 ranks" in of_kind(a.Tell, actions)[0].text
+    assert "room for 2 of 4 ranks" in of_kind(a.Note, actions)[0].text
     assert actions[-1] == a.AskForOffers(False)
     until = queue.core.next_deadline()
     assert HOLD_S < until <= HOLD_S + FIRST_PAUSE_S
@@ -390,16 +390,16 @@ def test_a_rank_of_whose_output_the_end_has_not_come_is_named(
 def test_ranks_that_their_slave_has_told_to_end_leave_it_to_the_slave_to_say_why() -> None:
     queue = Queue()
     (task_id,) = queue.run(job())
-    queue(e.RankDied("job", 2, 143, was_told=True), e.RankSilent("job", 2))
+    queue(e.RankDied("job", 2, 143, was_asked=True), e.RankSilent("job", 2))
     limit = status(task_id, offerd.TaskState.KILLED, Reason.TASK_TIMEOUT, "its limit")
     queue(e.HydraEnded("job", 143, ""), e.StatusCame(limit))
     assert (outcome(queue).exit_status, outcome(queue).reason) == (124, "slave-1: TASK_TIMEOUT: its limit")
 
 
-def test_a_rank_that_was_told_to_end_by_nobody_else_is_the_cause() -> None:
+def test_a_rank_that_was_asked_to_end_by_nobody_else_is_the_cause() -> None:
     queue = Queue()
     (task_id,) = queue.run(job())
-    queue(e.RankDied("job", 2, 143, was_told=True), e.RankSilent("job", 2))
+    queue(e.RankDied("job", 2, 143, was_asked=True), e.RankSilent("job", 2))
     queue(e.HydraEnded("job", 143, ""), e.StatusCame(status(task_id, offerd.TaskState.KILLED)))
     assert (outcome(queue).exit_status, outcome(queue).reason) == (143, "rank 2 was ended by signal 15")
 
@@ -434,7 +434,7 @@ def test_a_lost_slave_ends_the_attempt_and_the_job_begins_anew_if_asked(resubmit
     if not resubmits:
         assert "slave-1 was lost" in outcome(queue).reason
         return
-    assert "submitted again (1 of 1)" in of_kind(a.Tell, actions)[0].text
+    assert "submitted again (1 of 1)" in of_kind(a.Note, actions)[0].text
     assert a.AskForOffers(True) in actions
     start = of_kind(a.StartHydra, queue(e.OffersCame([offer(2, 4)])))[0]
     assert start.attempt_id == "job.again1"

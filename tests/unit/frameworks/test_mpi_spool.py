@@ -57,7 +57,7 @@ def test_one_that_cannot_be_read_is_ended_with_what_is_wrong(tmp_path: Path) -> 
     assert spool.take() == []
     worse = spool.outcome("worse")
     assert worse is not None
-    assert worse.reason == "worse.job cannot be read: 512 is no umask"
+    assert worse.reason == "worse.job cannot be read: 512 is not a umask"
     outcome = spool.outcome("bad")
     assert outcome is not None
     assert outcome.exit_status == 2

@@ -1,1 +1,1 @@
-"""What the MPI framework decides: which offers to hold, when a gang is complete, how a job ends. Pure: no clock, no process."""
+"""Decides for the MPI framework which offers to hold, when a gang is complete, and how a job ends. No clock and no process."""

@@ -1,4 +1,4 @@
-"""What the core wants done. Imperatives; their order counts."""
+"""What the core asks the framework to do, in this order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from offerd_frameworks.mpi.core.job import Job, Outcome
 
 
 class StartHydra(NamedTuple):
-    """Start the process manager for this gang. Its offers are kept until it is ready."""
+    """Start the process manager for this gang. Its offers are held until it is ready."""
 
     attempt_id: str
     job: Job
@@ -18,7 +18,7 @@ class StartHydra(NamedTuple):
 
 
 class LaunchProxies(NamedTuple):
-    """Answer the offers: one task for each share, in their order."""
+    """Answer the offers: one task for each share, in order."""
 
     attempt_id: str
     job: Job
@@ -32,7 +32,7 @@ class DeclineOffers(NamedTuple):
 
 
 class AskForOffers(NamedTuple):
-    """Of any size: what is too small for a rank may grow with what becomes free beside it."""
+    """Ask for offers of any size: one that is too small for a rank may grow with what becomes free beside it."""
 
     wanted: bool
 
@@ -46,21 +46,21 @@ class KillHydra(NamedTuple):
     attempt_id: str
 
 
-class Tell(NamedTuple):
-    """A line for the person whose job it is."""
+class Note(NamedTuple):
+    """A line for the job's owner."""
 
     job_id: str
     text: str
 
 
 class AskWhy(NamedTuple):
-    """Ask the master why the gang does not get its slots; `WhyCame` is the answer."""
+    """Ask the master why the gang does not get its slots; it answers with `WhyCame`."""
 
     job: Job
 
 
-class TellWaiting(NamedTuple):
-    """Why this job waits, for the person whose job it is."""
+class ReportWaiting(NamedTuple):
+    """Report to the job's owner why it waits."""
 
     job_id: str
     waiting: Waiting
@@ -86,9 +86,9 @@ Action = (
     | AskForOffers
     | KillTasks
     | KillHydra
-    | Tell
+    | Note
     | AskWhy
-    | TellWaiting
+    | ReportWaiting
     | JobStarted
     | JobEnded
 )

@@ -1,7 +1,7 @@
 """One run of a job, from a complete gang to the last proxy's end.
 
-The process manager covers the ends of ranks, not those of hosts: it waits for ever for a proxy that never comes, for one
-behind a dead link, and sometimes for ranks whose peer has exited. So every wait here has an end of its own.
+The process manager handles the ends of ranks, but not those of hosts: it waits for ever for a proxy that never comes, or that
+is behind a dead connection, and sometimes for ranks whose peer has exited. So every wait here has a limit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ NEVER = float("inf")
 ARRIVE_S = 60.0
 """From launching the proxies to the last one's connection: executors have to start, too."""
 AFTERWARDS_S = 2.0
-"""How long the process manager may take to clean up when proxies have ended, and its proxies to end after it: longer only while
-it still passes on output."""
+"""How long the process manager may take to clean up after its proxies have ended, and the proxies to end after it. It may take
+longer only while it still passes on output."""
 LAST_WORDS_S = 60.0
-"""From a rank's death until all that it wrote has come; peers that it left wait meanwhile."""
+"""From a rank's death until all of its output has come; its peers wait meanwhile."""
 GRACE_S = 2.0
-"""From TERM to KILL for what is left."""
+"""From SIGTERM to SIGKILL for what is left."""
 KILL_AFTER_S = 10.0
-"""From there until the process manager is killed, if the tasks' ends are not heard of: the orders have a way to go."""
+"""After that, the process manager is killed if the tasks' ends have not been reported: the orders take time."""
 MOST_NAMED = 8
-"""Ranks, in a line for people."""
+"""Most ranks named in a line for people."""
 
 EXIT_FAILURE = 1
 EXIT_TIMEOUT = 124
@@ -36,11 +36,11 @@ EXIT_NOT_STARTED = 127
 EXIT_KILLED = 137
 
 NEVER_RAN = frozenset({Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN})
-"""LOST or ERROR for one of these: the offer was overtaken by something on its way. The gang is tried again."""
+"""LOST or ERROR for one of these reasons: the offer became void before the answer arrived. The gang is tried again."""
 
 
 class Cause(NamedTuple):
-    """Why an attempt is over. `of_slave`: not by the job's doing, so another attempt may fare better. `is_guess`: a task's
+    """Why an attempt is over. `of_slave`: it was not the job's fault, so another attempt may succeed. `is_guess`: a task's
     status may know better.
     """
 
@@ -52,7 +52,7 @@ class Cause(NamedTuple):
 
 
 class Attempt:
-    """What is known of one attempt. Methods give back actions; `is_over` says when nothing of it is left."""
+    """One attempt. Methods return actions; `is_over` when nothing of it is left."""
 
     def __init__(self, attempt_id: str, job: Job, shares: tuple[Share, ...], now: float) -> None:
         self.attempt_id = attempt_id
@@ -68,13 +68,13 @@ class Attempt:
         self._death: Cause | None = None
         self._dead_rank = -1
         self._arrive_by = NEVER
-        self._end_by = NEVER  # the process manager, or what is left of the tasks after it
-        self._kill_at = self._kill_at_last = (
-            NEVER  # the process manager, by SIGKILL: it may ignore anything else
-        )
+        self._end_by = NEVER
+        """When the process manager, or what is left of the tasks after it, must have ended."""
+        self._kill_at = self._kill_at_last = NEVER
+        """When the process manager gets SIGKILL: it may ignore anything else."""
         self._unheard = ""
 
-    # -- looking ----------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------------------------
 
     @property
     def is_over(self) -> bool:
@@ -90,7 +90,7 @@ class Attempt:
 
     @property
     def is_waited_for(self) -> bool:
-        """The process manager, which may still pass on output."""
+        """Whether the process manager may still pass on output."""
         return self._hydra_status is None and min(self._end_by, self._kill_at) != NEVER
 
     @property
@@ -103,37 +103,37 @@ class Attempt:
     def next_deadline(self) -> float:
         return min(self._arrive_by, self._end_by, self._kill_at)
 
-    # -- what happens -----------------------------------------------------------------------------------------------
+    # -- events -----------------------------------------------------------------------------------------------------
 
     def launched(self, now: float) -> None:
-        """The proxies' tasks are on their way."""
+        """The proxies' tasks have been launched."""
         self.is_launched = True
         self._live = dict(zip(self.task_ids, self.shares, strict=True))
         self._arrive_by = now + ARRIVE_S
 
     def proxies_connected(self, number: int) -> None:
-        """One whose ranks were quick has ended already: only those that still run are waited for."""
+        """So many proxies are connected. One whose ranks were fast may have ended already: only running ones are waited for."""
         if number >= len(self._live):
             self._arrive_by = NEVER
 
     def rank_died(self, death: RankDied, now: float) -> None:
-        """The first death is the cause; the others are its peers, who lost it or were cleaned up. One that was told to end may
-        have been so by its slave, which says why when nothing is left of the task.
+        """The first death is the cause; the other ranks lost a peer or were cleaned up. If it had been asked to end, its slave
+        may be the reason, which the task's status will say.
         """
         if self._death is None:
             status = death.exit_status
             how = f"was ended by signal {status - 128}" if status > 128 else f"exited with status {status}"
-            self._death = Cause(status, f"rank {death.rank} {how}", is_guess=death.was_told)
+            self._death = Cause(status, f"rank {death.rank} {how}", is_guess=death.was_asked)
             self._dead_rank = death.rank
             if not self._is_ending:
                 self._end_by = min(self._end_by, now + LAST_WORDS_S)
 
     def rank_silent(self, rank: int, now: float) -> list[Action]:
-        """Its shell waits for us, so that what it wrote is not dropped with it."""
+        """All that a dead rank wrote has come. Its shell waits for us, so that this output is not dropped."""
         return self.end(self._death, now) if self._death is not None and rank == self._dead_rank else []
 
     def output_came(self, now: float) -> None:
-        """What ranks wrote before their ends is not cut off, as long as it comes."""
+        """Extend the wait: output that ranks wrote before they ended is not cut off while it still comes."""
         if not self._live and self._end_by != NEVER:
             self._end_by = max(self._end_by, now + AFTERWARDS_S)
         if self._kill_at != NEVER:
@@ -141,25 +141,25 @@ class Attempt:
             self._kill_at = min(max(self._kill_at, now + AFTERWARDS_S), latest)
 
     def task_ended(self, status: offerd.TaskStatus, now: float) -> list[Action]:
-        """A proxy's task. One that exits by itself leaves the last word to the process manager, for a while."""
+        """A proxy's task has ended. If it exited by itself, the process manager may still say why for a while."""
         share = self._live.pop(status.task_id, None)
         if share is None:
             return []
-        if self.cause is not None and self.cause.is_guess and _is_telling(status):
+        if self.cause is not None and self.cause.is_guess and _is_external(status):
             self.cause = _cause_of(status, share)
         if not self._live:
             self._kill_at = min(self._kill_at, now + AFTERWARDS_S)
         if self._hydra_status is not None:
             return []
         if status.state is TaskState.FINISHED or status.reason == Reason.COMMAND_EXITED:
-            # Proxies end before the process manager does; one that is alone in the end waits for nobody.
+            # Proxies end before the process manager does; the last one waits for nobody.
             if not self._live or status.state is not TaskState.FINISHED:
                 self._end_by = min(self._end_by, now + AFTERWARDS_S)
             return []
         return self.end(_cause_of(status, share), now)
 
     def hydra_ended(self, exit_status: int, words: str, unheard: tuple[int, ...], now: float) -> list[Action]:
-        """Its exit status is the job's, unless something is known better."""
+        """The process manager has ended. Its exit status is the job's, unless a better cause is known."""
         self._hydra_status = exit_status
         if unheard:
             self._unheard = f"what {_ranks_text(unheard, self.job.ranks)} wrote last may be missing"
@@ -178,7 +178,7 @@ class Attempt:
         return self.end(Cause(EXIT_FAILURE, f"{names[0]} was lost", of_slave=True), now) if names else []
 
     def end(self, cause: Cause, now: float) -> list[Action]:
-        """End all of it; the first cause stays the cause, and what ended well has none."""
+        """End the whole attempt. The first cause is kept; an attempt that ended well has none."""
         if self._hydra_status is not None:
             return self._kill_tasks()
         if self.cause is None:
@@ -191,14 +191,14 @@ class Attempt:
         self._arrive_by = self._end_by = NEVER
         actions = self._kill_tasks()
         if had_arrived:
-            self._kill_at = now + KILL_AFTER_S  # until then it brings the ranks' last words
+            self._kill_at = now + KILL_AFTER_S  # until then it passes on the ranks' last output
             self._kill_at_last = now + LAST_WORDS_S
         else:
             actions.append(KillHydra(self.attempt_id))
         return actions
 
     def tick(self, now: float) -> list[Action]:
-        """Whoever was waited for in vain."""
+        """Handle waits that have taken too long."""
         if now >= self._arrive_by:
             where = ", ".join(share.hostname for share in self.shares)
             text = f"not all proxies ({where}) have reached mpiexec within {ARRIVE_S:g} s"
@@ -219,7 +219,7 @@ class Attempt:
 
 
 def _ranks_text(ranks: tuple[int, ...], number: int) -> str:
-    """A few of them by their numbers."""
+    """A few of the ranks, by their numbers."""
     if len(ranks) == number:
         return "the ranks" if number > 1 else "the rank"
     if len(ranks) > MOST_NAMED:
@@ -228,8 +228,8 @@ def _ranks_text(ranks: tuple[int, ...], number: int) -> str:
     return f"ranks {', '.join(first)} and {last}" if first else f"rank {last}"
 
 
-def _is_telling(status: offerd.TaskStatus) -> bool:
-    """Whether a task ended by other hands than ours and its own."""
+def _is_external(status: offerd.TaskStatus) -> bool:
+    """Whether neither the task itself nor this framework ended the task."""
     return status.state is TaskState.LOST or status.reason in (
         Reason.TASK_TIMEOUT,
         Reason.LIMIT_EXCEEDED,
@@ -240,7 +240,7 @@ def _is_telling(status: offerd.TaskStatus) -> bool:
 
 
 def _cause_of(status: offerd.TaskStatus, share: Share) -> Cause:
-    """What a task's end by other hands means for the job."""
+    """What a task's external end means for the job."""
     why = f"{share.hostname}: {status.reason}" + (f": {status.message}" if status.message else "")
     if status.state in (TaskState.LOST, TaskState.ERROR) and status.reason in NEVER_RAN:
         return Cause(EXIT_FAILURE, why, never_ran=True)

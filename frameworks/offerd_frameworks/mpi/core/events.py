@@ -1,4 +1,4 @@
-"""What the core is told. Past facts, all of them."""
+"""The core's events: things that have happened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Submitted(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """By a person; `exit_status` is what the job shall have ended with."""
+    """A person has cancelled the job; `exit_status` is to be its result."""
 
     job_id: str
     exit_status: int
@@ -29,7 +29,7 @@ class OfferRescinded(NamedTuple):
 
 
 class GuaranteeKnown(NamedTuple):
-    """Nothing (`Resources()`): none is configured."""
+    """`Resources()`: no guarantee is configured."""
 
     guarantee: offerd.Resources
 
@@ -56,37 +56,37 @@ class HydraReady(NamedTuple):
 
 
 class ProxiesConnected(NamedTuple):
-    """So many are, now."""
+    """So many proxies are connected now."""
 
     attempt_id: str
     number: int
 
 
 class RankDied(NamedTuple):
-    """A rank's program ended with a status other than 0 (a shell's: 128 + signal). `was_told`: something had told it to end."""
+    """A rank's program ended with a status other than 0 (a shell's: 128 + signal). `was_asked`: it had been sent SIGTERM."""
 
     attempt_id: str
     rank: int
     exit_status: int
-    was_told: bool = False
+    was_asked: bool = False
 
 
 class RankSilent(NamedTuple):
-    """All that a rank which died has written has been read."""
+    """All that a dead rank has written has been read."""
 
     attempt_id: str
     rank: int
 
 
 class OutputCame(NamedTuple):
-    """The process manager passes on what ranks wrote."""
+    """The process manager has passed on output of ranks."""
 
     attempt_id: str
 
 
 class HydraEnded(NamedTuple):
-    """All that it had to say has been read. `words`: the last it said about itself, on one line. `unheard`: ranks of whose
-    output the end has not come.
+    """The process manager has ended, and all its output has been read. `words`: the last line that it wrote about itself.
+    `unheard`: ranks whose output has not come to its end.
     """
 
     attempt_id: str

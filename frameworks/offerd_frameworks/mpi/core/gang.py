@@ -1,4 +1,4 @@
-"""Whether the offers at hand hold a whole gang, and which slave gets how many ranks."""
+"""Decides whether the offers at hand hold a whole gang, and which slave gets how many ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offerd_frameworks.mpi.core.job import Job
 
 
 class Share(NamedTuple):
-    """A job's part on one slave. `host` is the address by which the slave is reached."""
+    """A job's part on one slave. `host` is the slave's address."""
 
     slave_id: SlaveID
     hostname: str
@@ -21,7 +21,7 @@ class Share(NamedTuple):
 
 
 class Gang(NamedTuple):
-    """The best that the offers give: complete if `missing` is 0. Shares are those worth holding in any case."""
+    """The best gang that the offers allow: complete if `missing` is 0. Its shares are worth holding in any case."""
 
     shares: tuple[Share, ...]
     missing: int
@@ -30,8 +30,8 @@ class Gang(NamedTuple):
 def room(job: Job, offers: list[offerd.Offer]) -> int:
     """How many ranks of the job these offers, all of one slave, hold.
 
-    A task without a limit, or one above the slave's short limit, may only use the slave's part for long tasks. Of several
-    offers that part is what the largest says: each says what was left when it was made, and together they may not add up.
+    Tasks without a limit, or with one above the slave's short limit, may only use the slave's part for long tasks. Of several
+    offers the largest such part counts: each says what was left when it was made, so they must not be added.
     """
     free = offers[0].resources
     for offer in offers[1:]:
@@ -45,7 +45,7 @@ def room(job: Job, offers: list[offerd.Offer]) -> int:
 
 
 def is_of_use(job: Job, offer: offerd.Offer) -> bool:
-    """Whether it has some of all that a rank needs. A part of a rank's cpus is held: another part may come."""
+    """Whether it has some of everything that a rank needs. A part of a rank's cpus is held, as more may come."""
     is_long = job.time_limit_s is None or job.time_limit_s > offer.short_limit_s
     return all(
         offer.resources.scalars.get(name, 0) > 0 and not (is_long and offer.long_quantities.get(name, 0) <= 0)
@@ -54,8 +54,8 @@ def is_of_use(job: Job, offer: offerd.Offer) -> bool:
 
 
 def superfluous(job: Job, offers: Iterable[offerd.Offer]) -> list[OfferID]:
-    """Offers of slaves that have room for all the ranks they may get without them. They count as ours while we hold them, and
-    who has his share is not offered the slave that is missing.
+    """Offers that are not needed, as their slaves have room for all the ranks that they may get without them. While they are
+    held they count as this framework's share, and a framework with its full share is not offered the slave that is missing.
     """
     found = []
     for group in _by_slave(offers):
@@ -69,7 +69,7 @@ def superfluous(job: Job, offers: Iterable[offerd.Offer]) -> list[OfferID]:
 
 
 def assemble(job: Job, offers: Iterable[offerd.Offer]) -> Gang:
-    """Fill the slaves with most room first: few slaves talk faster than many, and whole slaves are left for others."""
+    """Fill the slaves with most room first: few slaves communicate faster, and whole slaves are left for others."""
     rooms = [(room(job, group), group) for group in _by_slave(offers)]
     rooms.sort(key=lambda pair: (-pair[0], pair[1][0].hostname, pair[1][0].slave_id))
     missing = job.ranks

@@ -1,4 +1,4 @@
-"""An MPI job as it was asked for, and how it ended."""
+"""An MPI job as it was submitted, and how it ended."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Job:
     """`ranks` processes of `argv` that start together or not at all.
 
     `need` is what each rank takes; `per_slave` the most ranks on one slave (None: as many as fit); `resubmits` how often the
-    job begins anew after it has lost a slave. `directory` is where the ranks run; it has to exist on the slaves.
-    `umask` is theirs (None: 0o022).
+    job is started again after it has lost a slave. `directory` is where the ranks run; it must exist on the slaves. `umask` is
+    theirs (None: 0o022).
     """
 
     job_id: str
@@ -29,7 +29,7 @@ class Job:
     umask: int | None = None
 
     def times(self, ranks: int) -> offerd.Resources:
-        """What so many ranks take together."""
+        """The resources of so many ranks."""
         return offerd.Resources({name: amount * ranks for name, amount in self.need.scalars.items()})
 
     @property
@@ -39,9 +39,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a job. `exit_status` is a shell's; `reason` is empty if all went well.
+    """The end of a job. `exit_status` is as in a shell; `reason` is empty if all went well.
 
-    `waited_s`: from its submission to the gang; `ran_s`: from there to the end. `hosts`: slave and ranks, as `slave-1:2`.
+    `waited_s`: from its submission to the complete gang; `ran_s`: from there to the end. `hosts`: slave and ranks, as
+    `slave-1:2`.
     """
 
     exit_status: int

@@ -1,11 +1,11 @@
-"""The queue of jobs: which offers are held, when they are given back, what starts and what comes again.
+"""The queue of jobs: which offers are held, when they are given back, which jobs start and which are started again.
 
-Torque's habit (Mesos, NSDI 2011, section 5.1): offers are asked for while a job waits, none when the queue is empty, and the
-guaranteed share is never exceeded, so that no rank is ever revoked.
+Like Torque on Mesos (NSDI 2011, section 5.1): offers are asked for while a job waits, none when the queue is empty, and the
+guaranteed share is never exceeded, so no rank is ever revoked.
 
-A gang takes what it is offered until it is complete. If nothing more comes for `hold_s` it gives all back and waits for a
-time that doubles, times a random factor: of two gangs that each hold what the other lacks, one comes back first and finds all
-of it (section 4.3 names the danger; a rigid job has to live with it).
+A gang keeps what it is offered until it is complete. If nothing more comes for `hold_s`, it gives everything back and waits for
+a time that doubles each time, multiplied by a random factor. So of two gangs that each hold what the other lacks, one comes
+back first and finds everything (section 4.3 describes this danger of rigid jobs).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from offerd_frameworks.mpi.core.gang import Share, assemble, is_of_use, superflu
 from offerd_frameworks.mpi.core.job import Job, Outcome
 
 MAX_HOLD_S = 20.0
-"""Progress or not, offers are given back before the master takes them (after 30 s)."""
+"""With or without progress, offers are given back before the master rescinds them (after 30 s)."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 16.0
 REFUSE_USELESS_S = 1.0
-"""An offer that lacks something altogether. Short: what a task leaves may bring it."""
+"""How long to refuse an offer that lacks something completely. Short, as a task that ends may add it."""
 ASK_WHY_AFTER_S = 1.0
 ASK_WHY_EVERY_S = 5.0
-"""Of the first job, while it waits for offers."""
+"""How often to ask why the first job waits for offers."""
 EXIT_BAD_INPUT = 2
 
 
@@ -41,19 +41,19 @@ class _Waiting(NamedTuple):
     losses: int = 0
 
 
-class _Told(NamedTuple):
-    """What was last said of a job that waits."""
+class _Reported(NamedTuple):
+    """What was last reported about a job that waits."""
 
     job_id: str = ""
     why: str = ""
     ranks: int = -1
-    is_explained: bool = False  # by the last answer
+    is_explained: bool = False  # whether the last answer explained the wait
 
 
 class GangQueue:
-    """Jobs in the order of their submission; several run at once as far as the offers go.
+    """Jobs in the order of their submission; several run at once if the offers allow.
 
-    `jitter` gives a number from 0 to 1 each time; `hold_s` is how long a part of a gang is held without progress.
+    `jitter` returns a number from 0 to 1 each time; `hold_s` is how long an incomplete gang is held without progress.
     """
 
     def __init__(self, jitter: Callable[[], float], hold_s: float = 5.0) -> None:
@@ -61,34 +61,34 @@ class GangQueue:
         self._hold_s = hold_s
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[str, Attempt] = {}
-        self._tickets: dict[str, _Waiting] = {}  # of running attempts
+        self._tickets: dict[str, _Waiting] = {}  # by the id of the running attempt
         self._held: dict[OfferID, offerd.Offer] = {}
         self._held_since = self._gained_at = NEVER
         self._best = self._number_held = 0
         self._failures = 0
         self._pause_until = 0.0
-        self._guarantee: offerd.Resources | None = None  # not known yet: nothing is started
+        self._guarantee: offerd.Resources | None = None  # not known yet, so nothing is started
         self._asks = False
         self._ask_why_at = NEVER
         self._asked_for = ""
-        self._told = _Told()
+        self._reported = _Reported()
 
-    # -- looking ----------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------------------------
 
     @property
     def is_empty(self) -> bool:
         return not self._waiting and not self._running
 
     def awaits_proxies(self, attempt_id: str) -> bool:
-        """Whether it is worth looking who is connected."""
+        """Whether it is worth checking which proxies are connected."""
         return attempt_id in self._running and self._running[attempt_id].awaits_proxies
 
     def is_ending(self, attempt_id: str) -> bool:
-        """Whether it is waited for the rest of its output."""
+        """Whether only the rest of its output is waited for."""
         return attempt_id in self._running and self._running[attempt_id].is_waited_for
 
     def next_deadline(self) -> float:
-        """When `tick` has something to do at the latest."""
+        """When `tick` must be called at the latest."""
         times = [attempt.next_deadline() for attempt in self._running.values()]
         if self._held:
             times.append(self._give_back_at())
@@ -98,10 +98,10 @@ class GangQueue:
             times.append(self._ask_why_at)
         return min(times, default=NEVER)
 
-    # -- what happens -----------------------------------------------------------------------------------------------
+    # -- events -----------------------------------------------------------------------------------------------------
 
     def handle(self, event: e.Event, now: float) -> list[a.Action]:
-        """Take note and say what follows."""
+        """Handle an event; returns actions."""
         actions: list[a.Action] = []
         match event:
             case e.Submitted(job):
@@ -117,7 +117,7 @@ class GangQueue:
                 self._guarantee = guarantee
             case e.WhyCame(job_id, waiting):
                 if self._waiting and self._waiting[0].job.job_id == job_id:
-                    actions = self._tell_why(job_id, waiting)
+                    actions = self._report_why(job_id, waiting)
             case e.StatusCame(status):
                 if status.state.terminal and (attempt := self._attempt_of(status.task_id)):
                     actions = attempt.task_ended(status, now)
@@ -143,7 +143,7 @@ class GangQueue:
         return [*actions, *self._conclude(now), *self._schedule(now)]
 
     def tick(self, now: float) -> list[a.Action]:
-        """What time alone brings about."""
+        """Do what is due."""
         actions: list[a.Action] = []
         for attempt in self._running.values():
             actions += attempt.tick(now)
@@ -198,7 +198,7 @@ class GangQueue:
             elif cause is not None and cause.of_slave and ticket.losses < attempt.job.resubmits:
                 losses = ticket.losses + 1
                 text = f"{cause.reason}; submitted again ({losses} of {attempt.job.resubmits})"
-                actions.append(a.Tell(attempt.job.job_id, text))
+                actions.append(a.Note(attempt.job.job_id, text))
                 self._waiting.appendleft(ticket._replace(attempts=ticket.attempts + 1, losses=losses))
             else:
                 status, reason = attempt.outcome
@@ -211,7 +211,7 @@ class GangQueue:
     # -- gangs ------------------------------------------------------------------------------------------------------
 
     def _schedule(self, now: float) -> list[a.Action]:
-        """Start what can be started; hold or give back what is left; say what is wanted."""
+        """Start what can be started; hold or give back the other offers; ask for offers if they are needed."""
         actions = self._refuse_what_exceeds_the_guarantee(now)
         if now >= self._pause_until and self._guarantee is not None:
             while (job := self._next()) is not None:
@@ -228,11 +228,11 @@ class GangQueue:
             actions.append(a.AskForOffers(self._asks))
         first = self._waiting[0].job.job_id if self._waiting else ""
         if first != self._asked_for:
-            self._asked_for, self._told = first, _Told(first)
+            self._asked_for, self._reported = first, _Reported(first)
             self._ask_why_at = now + ASK_WHY_AFTER_S if first else NEVER
         return actions
 
-    # -- why the first one waits --------------------------------------------------------------------------------------
+    # -- why the first job waits ----------------------------------------------------------------------------------------
 
     def _ask_why(self, now: float) -> list[a.Action]:
         if not self._waiting or now < self._ask_why_at:
@@ -241,21 +241,19 @@ class GangQueue:
         job = self._waiting[0].job
         if self._next() is not None:
             return [a.AskWhy(job)]
-        text = (
-            f"jobs that run take what is guaranteed, {self._guarantee}, and this one is to take {job.total}"
-        )
-        return self._tell_why(job.job_id, Waiting("guaranteed_share", text))
+        text = f"running jobs take what is guaranteed, {self._guarantee}, and this one needs {job.total}"
+        return self._report_why(job.job_id, Waiting("guaranteed_share", text))
 
-    def _tell_why(self, job_id: str, waiting: Waiting) -> list[a.Action]:
-        """Once for each reason."""
-        self._told = self._told._replace(is_explained=not waiting.is_momentary)
-        if waiting.is_momentary or waiting.why == self._told.why:
+    def _report_why(self, job_id: str, waiting: Waiting) -> list[a.Action]:
+        """Report each reason once."""
+        self._reported = self._reported._replace(is_explained=not waiting.is_momentary)
+        if waiting.is_momentary or waiting.why == self._reported.why:
             return []
-        self._told = self._told._replace(why=waiting.why)
-        return [a.TellWaiting(job_id, waiting)]
+        self._reported = self._reported._replace(why=waiting.why)
+        return [a.ReportWaiting(job_id, waiting)]
 
     def _next(self) -> Job | None:
-        """The job that offers are for now: the first, if the guarantee has room for it beside those that run."""
+        """The job that offers are for now: the first, if the guarantee has room for it beside the running jobs."""
         if not self._waiting:
             return None
         job = self._waiting[0].job
@@ -271,7 +269,7 @@ class GangQueue:
         actions: list[a.Action] = []
         while self._waiting and self._guarantee and not _within(self._waiting[0].job.total, self._guarantee):
             ticket = self._waiting.popleft()
-            text = f"{ticket.job.ranks} ranks take {ticket.job.total}, and {self._guarantee} is guaranteed; ask for less"
+            text = f"{ticket.job.ranks} ranks take {ticket.job.total}, but {self._guarantee} is guaranteed; ask for less"
             outcome = Outcome(EXIT_BAD_INPUT, text, waited_s=now - ticket.since)
             actions.append(a.JobEnded(ticket.job.job_id, outcome))
         return actions
@@ -289,11 +287,11 @@ class GangQueue:
         return a.StartHydra(attempt_id, ticket.job, shares)
 
     def _hold(self, job: Job, ranks: int, now: float) -> list[a.Action]:
-        """Keep what may become room for a rank; note whether that is more than before."""
+        """Keep offers that may become room for a rank; note whether there are more than before."""
         useless = [offer.offer_id for offer in self._held.values() if not is_of_use(job, offer)]
         useless += superfluous(job, [offer for offer in self._held.values() if is_of_use(job, offer)])
         actions = self._decline(useless, REFUSE_USELESS_S) if useless else []
-        if not self._held:  # rescinded, all of them
+        if not self._held:  # all were rescinded
             self._held_since = self._gained_at = NEVER
         elif len(self._held) > self._number_held:
             self._held_since = min(self._held_since, now)
@@ -310,13 +308,13 @@ class GangQueue:
         self._failures += 1
         self._pause_until = now + pause_s
         actions: list[a.Action] = []
-        if ranks != self._told.ranks and not self._told.is_explained:
-            self._told = self._told._replace(ranks=ranks)
+        if ranks != self._reported.ranks and not self._reported.is_explained:
+            self._reported = self._reported._replace(ranks=ranks)
             text = (
-                f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s, was given back so that "
-                "others can use it, and is tried for again"
+                f"room for {ranks} of {job.ranks} ranks came in {now - self._held_since:.1f} s and was given back so that "
+                "others can use it; trying again"
             )
-            actions.append(a.Tell(job.job_id, text))
+            actions.append(a.Note(job.job_id, text))
         return [*self._decline(list(self._held), 0.0), *actions]
 
     def _decline(self, offer_ids: list[OfferID], refuse_s: float) -> list[a.Action]:
@@ -333,5 +331,5 @@ class GangQueue:
 
 
 def _within(used: offerd.Resources, guarantee: offerd.Resources) -> bool:
-    """Whether `used` keeps to a guarantee; of what it does not name it says nothing."""
+    """Whether `used` stays within a guarantee, which does not limit resources that it does not name."""
     return all(used.scalars.get(name, 0) <= amount for name, amount in guarantee.scalars.items())
