@@ -19,7 +19,6 @@ import os
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -29,6 +28,7 @@ from offerd import messages as m
 from offerd.daemons.failures import describe
 from offerd.drivers.callbacks import check_callbacks
 from offerd.drivers.executor_loop import Loop, Timer
+from offerd.drivers.status_queue import StatusQueue
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.tasks.task_cgroups import TASK_CGROUPS
@@ -55,8 +55,6 @@ their numbers.
 """
 REGISTER_IDS_BYTES = MAX_EXECUTOR_BYTES - (16 << 10)
 """Most bytes of task ids in a registration. A task that it does not name is lost, so ids come before statuses."""
-HELD_UPDATES = 64
-"""So many statuses are sent at once, even before `hold_updates_s` are over."""
 TURN_MESSAGES = 2000
 """After so many messages, send what they have caused before handling more."""
 
@@ -130,10 +128,6 @@ class _Task:
         self.grace_s = DEFAULT_GRACE_S if grace_s is None else grace_s
 
 
-WITH_OTHERS = 0.25
-"""Where other statuses are sent anyway, RUNNING is held for this fraction of `hold_running_s` only."""
-
-
 class ExecutorDriver:
     """Connects an `Executor` to its slave, and runs it.
 
@@ -171,14 +165,7 @@ class ExecutorDriver:
         self._places_tasks = executor.places_tasks and TASK_CGROUPS in environ
         self._recovery_timeout_s = _seconds(environ, "OFFERD_RECOVERY_TIMEOUT_S", DEFAULT_RECOVERY_TIMEOUT_S)
         self._tasks: dict[TaskID, _Task] = {}
-        self._held_running: dict[TaskID, tuple[float, m.TaskStatus]] = {}
-        # A status waits in `_pending` until the end of the loop's turn, then gets its number and waits in `_unacknowledged`
-        # until the slave has stored it. A RUNNING that its task's last status overtakes in `_held_running` is never sent: only
-        # the order of a task's sequence numbers matters.
-        self._pending: list[m.TaskStatus] = []
-        self._pending_since = 0.0
-        self._unacknowledged: deque[m.ExecutorUpdate] = deque()
-        self._number = 0
+        self._statuses = StatusQueue()
         self._registered = False
         self._was_registered = False
         self._stop_by: float | None = None
@@ -258,12 +245,7 @@ class ExecutorDriver:
         )  # fmt: skip
         if state.terminal:
             del self._tasks[task_id]
-            self._held_running.pop(task_id, None)
-            self._pending.append(status)
-        elif state is m.TaskState.RUNNING:
-            self._held_running[task_id] = (time.monotonic(), status)
-        else:
-            self._pending.append(status)
+        self._statuses.put(status, time.monotonic())
 
     def send_framework_message(self, data: bytes) -> None:
         """Send bytes to the framework's scheduler, from any thread. Best effort: they may be lost. A slave forwards 8 MiB of
@@ -319,16 +301,7 @@ class ExecutorDriver:
         return True
 
     def _max_wait_s(self) -> float | None:
-        """How long until a status has waited long enough; None if none waits."""
-        if not self._pending and not self._held_running:
-            return None
-        due: list[float] = []
-        if self._pending:
-            due.append(self._pending_since + self.hold_updates_s)
-        for queued_at, _ in self._held_running.values():
-            due.append(queued_at + self.hold_running_s)
-            break
-        return max(0.0, min(due) - time.monotonic())
+        return self._statuses.max_wait_s(time.monotonic(), self.hold_running_s, self.hold_updates_s)
 
     def _drain(self) -> bool:
         """Handle the slave's messages; False if there were enough for one turn."""
@@ -355,51 +328,20 @@ class ExecutorDriver:
             self.call_soon(self._lost_slave)
 
     def _flush(self) -> None:
-        if self._held_running:
-            self._release_running()
         client = self._client
-        if self._pending and self._is_time_to_send():
-            pending, self._pending = self._pending, []
-            self._pending_since = 0.0
-            for status in pending:
-                self._number += 1
-                update = m.ExecutorUpdate(self._number, status)
-                self._unacknowledged.append(update)
-                if self._registered and client is not None:
-                    client.send(update)
+        for update in self._statuses.take_due(time.monotonic(), self.hold_running_s, self.hold_updates_s):
+            if self._registered and client is not None:
+                client.send(update)
         if client is not None and client.flush():
             # Ten thousand frames are queued: reconnect. When the slave reads again, all statuses are sent again.
             self._lost_slave()
-
-    def _is_time_to_send(self) -> bool:
-        if not self.hold_updates_s or len(self._pending) >= HELD_UPDATES:
-            return True
-        now = time.monotonic()
-        if not self._pending_since:
-            self._pending_since = now
-        return now - self._pending_since >= self.hold_updates_s
-
-    def _release_running(self) -> None:
-        """Move every RUNNING that has waited long enough to the front of what is sent next."""
-        hold_s = self.hold_running_s
-        if self._pending and self._is_time_to_send():
-            hold_s *= WITH_OTHERS  # a frame is sent anyway
-        ripe_before = time.monotonic() - hold_s
-        ripe: list[m.TaskStatus] = []
-        for queued_at, status in self._held_running.values():
-            if queued_at > ripe_before:
-                break
-            ripe.append(status)
-        for status in ripe:
-            del self._held_running[status.task_id]
-        self._pending = ripe + self._pending
 
     def _is_finished(self) -> bool:
         if self._stop_by is None:
             return False
         if time.monotonic() >= self._stop_by:
             return True
-        return not (self._unacknowledged or self._pending or self._held_running)
+        return self._statuses.is_empty
 
     # -- The connection
     # -----------------------------------------------------------------------------------------
@@ -434,7 +376,7 @@ class ExecutorDriver:
                 break
             task_ids.append(task_id)
         statuses: list[m.TaskStatus] = []
-        for update in self._unacknowledged:
+        for update in self._statuses.unacknowledged:
             size += len(codec.encode_message(update.status))
             if size > REGISTER_BYTES:
                 break
@@ -445,12 +387,7 @@ class ExecutorDriver:
 
     def _known_tasks(self) -> Iterable[TaskID]:
         """All tasks that this executor still has: those that run, and those whose last status the slave may not have stored."""
-        known = dict.fromkeys(self._tasks)
-        for update in self._unacknowledged:
-            known[update.status.task_id] = None
-        for status in self._pending:
-            known[status.task_id] = None
-        return known
+        return dict.fromkeys([*self._tasks, *self._statuses.task_ids()])
 
     def _disconnect(self) -> None:
         client, monitor = self._client, self._monitor
@@ -502,7 +439,7 @@ class ExecutorDriver:
             self._recovery.cancel()
             self._recovery = None
         if self._client is not None:
-            for update in self._unacknowledged:
+            for update in self._statuses.unacknowledged:
                 self._client.send(update)
         if not self._was_registered:
             self._was_registered = True
@@ -535,9 +472,7 @@ class ExecutorDriver:
             self._fail(message.task_id)
 
     def _on_updates_stored(self, message: m.UpdatesStored) -> None:
-        waiting = self._unacknowledged
-        while waiting and waiting[0].number <= message.number:
-            waiting.popleft()
+        self._statuses.stored(message.number)
 
     def _on_framework_message(self, message: m.FrameworkMessage) -> None:
         self._guarded(lambda: self._executor.framework_message(self, message.data))
