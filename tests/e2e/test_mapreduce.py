@@ -5,17 +5,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import math
 import os
-import pickle
 import re
 import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,12 +25,12 @@ from helpers.word_jobs import (
     INDEX_MAPPER,
     INDEX_REDUCER,
     SPLIT_WORDS,
+    lines_of,
     with_files_in_order,
 )
-from offerd import BadInput, OfferdError
 from offerd_cli.local_cluster import LocalCluster
 from offerd_frameworks import mapreduce
-from offerd_frameworks.mapreduce import blocks, framework
+from offerd_frameworks.mapreduce import blocks
 
 FIRST_ATTEMPT_FAILS = 'case "$mapreduce_task_attempt_id" in *_0) echo not yet >&2; exit 1;; esac; '
 AWKS_BLANKS = re.compile(rb"[ \t\n]+")
@@ -96,14 +93,6 @@ def offerd(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProces
 def block(mib: int) -> str:
     """Of a block: so many MiB, and more for more text."""
     return f"{mib * max(1, GENERATED_MB // 50)}M"
-
-
-def lines_of(output: Path) -> list[bytes]:
-    """All lines of all parts, in the order of the parts."""
-    assert (output / "_SUCCESS").exists()
-    parts = sorted(path for path in output.iterdir() if path.name != "_SUCCESS")
-    assert [path.name for path in parts] == [f"part-{number:05d}" for number in range(len(parts))]
-    return [line for path in parts for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def test_a_word_count_by_commands_equals_one_processs(
@@ -197,7 +186,7 @@ def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
         (["--reducer", "cat", "--input", "data:no-*"], b"no set matches no-*"),
         (["--input", "/etc/hostname"], b"the reducer is missing"),
         (["--reducer", "cat", "--input", "/etc/hostname", "--file", "/no/such"], b"cannot read the file"),
-        (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too few"),
+        (["--reducer", "cat", "--input", "/etc/hostname", "--mem", "1M"], b"too little for a task"),
         (
             ["--reducer", "cat", "--input", "/etc/hostname", "-D", "stream.map.output=typedbytes"],
             b"does not support this property",
@@ -314,23 +303,6 @@ def test_replicas_that_were_lost_are_made_again_of_what_is_whole(
     assert offerd(cluster, "data", "repair", "worn").returncode == 2
 
 
-def test_a_block_is_read_from_afar_when_its_slave_has_no_room(cluster: LocalCluster, tmp_path: Path) -> None:
-    (tmp_path / "in").write_text("x\n" * 1000)
-    hosts = blocks.hosts(cluster.address)
-    blocks.put("far", [str(tmp_path / "in")], hosts[:1], replicas=1, block_bytes=400)
-    try:
-        with mapreduce.MapReduce(cluster.address) as framework:
-            # Each map keeps its slave busy for longer than the others wait.
-            job = mapreduce.Job(
-                ("data:far",), str(tmp_path / "out"), "sleep 1; cat", "wc -l", cpus="2", delay_s=0.3
-            )
-            summary = framework.submit(job).result(60)
-    finally:
-        blocks.remove("far", hosts)
-    assert summary.counters["remote maps"] > 0
-    assert lines_of(tmp_path / "out") == [b"1000"]
-
-
 def test_a_job_whose_tasks_fit_nowhere_says_so(cluster: LocalCluster, tmp_path: Path) -> None:
     job = begin(
         cluster, "mapreduce", "--cpus", "64", "--mapper", "cat", "--reducer", "cat", "--input", "/etc/passwd",
@@ -362,60 +334,6 @@ def test_ctrl_c_ends_the_job_and_its_tasks(cluster: LocalCluster, tmp_path: Path
     job.communicate()
     wait_until(lambda: not runs(), "the map to end")
     assert not (tmp_path / "out").exists()
-
-
-def count(line: str) -> Iterator[tuple[str, int]]:
-    mapreduce.count("Lines", "read")
-    for word in line.split():
-        yield word, 1
-
-
-def add(word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
-    yield word, sum(counts)
-
-
-def test_python_functions_count_words(cluster: LocalCluster, texts: Path, tmp_path: Path) -> None:
-    import sys
-
-    import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    sources = [str(path) for path in texts.iterdir() if path.name.endswith(".py")]
-    summary = mapreduce.run(
-        count, add, combine=add, input=sources, output=tmp_path / "out", reduces=2, master=cluster.address
-    )
-    counts: Counter[str] = Counter()
-    lines = 0
-    for path in sources:
-        text = Path(path).read_text().split("\n")
-        lines += len(text) - 1
-        counts.update(word for line in text for word in line.split())
-    assert sorted(lines_of(tmp_path / "out")) == sorted(f"{word}\t{n}".encode() for word, n in counts.items())
-    assert summary.counters["Lines:read"] == lines
-
-
-def test_lines_of_any_bytes_and_values_of_any_kind_come_to_a_reduce_as_they_were(
-    cluster: LocalCluster, tmp_path: Path
-) -> None:
-    def pairs(line: str) -> Iterator[tuple[str, object]]:
-        yield line, math.inf
-        yield line, (1, b"x")
-
-    def tell(key: str, values: Iterator[object]) -> Iterator[tuple[str, str]]:
-        yield key, repr(sorted(values, key=repr))
-
-    def count_letters(line: str) -> Iterator[tuple[str, object]]:
-        yield "letters", Counter(line)
-
-    (tmp_path / "f").write_bytes(b"caf\xe9\ncaf\xe8\n")
-    where: dict[str, Any] = {"input": tmp_path / "f", "master": cluster.address}
-    mapreduce.run(pairs, tell, output=tmp_path / "out", **where)
-    told = b"\t[(1, b'x'), inf]"
-    assert sorted(lines_of(tmp_path / "out")) == [b"caf\xe8" + told, b"caf\xe9" + told]
-    with pytest.raises(
-        OfferdError, match=r"a collections\.Counter would not come from map to reduce as it is"
-    ):
-        mapreduce.run(count_letters, tell, output=tmp_path / "none", max_attempts=1, **where)
 
 
 def test_a_mapper_that_leaves_a_process_behind_has_ended_with_its_program(
@@ -483,85 +401,6 @@ def test_compressed_files_patterns_and_commas_are_input(cluster: LocalCluster, t
     )
     assert b"8 tasks" in done.stdout
     offerd(cluster, "data", "rm", "logs-1", "logs-2")
-
-
-class RunsCode:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-def test_functions_that_were_changed_where_slaves_hold_them_are_not_run(
-    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a slave could, or whoever may write to its files."""
-    place, evil = framework._place, pickle.dumps(RunsCode(tmp_path / "ran"))
-
-    def place_another(job_id: str, contents: dict[str, bytes], *rest: Any) -> Any:
-        longer = {name: evil.ljust(len(content), b".") for name, content in contents.items()}
-        return place(job_id, longer, *rest)
-
-    monkeypatch.setattr(framework, "_place", place_another)
-    (tmp_path / "f").write_text("a b\n")
-    with pytest.raises(OfferdError, match="SHA-256"):
-        mapreduce.run(
-            lambda line: ((word, 1) for word in line.split()),
-            input=tmp_path / "f",
-            output=tmp_path / "out",
-            master=cluster.address,
-        )
-    assert not (tmp_path / "ran").exists()
-    assert not (tmp_path / "out").exists()
-
-
-def test_jobs_of_one_framework_share_and_an_idle_one_holds_nothing(
-    cluster: LocalCluster, tmp_path: Path
-) -> None:
-    (tmp_path / "in").write_text("x\n" * 40)
-    with mapreduce.MapReduce(cluster.address) as framework:
-        handles = [
-            framework.submit(
-                mapreduce.Job(
-                    (str(tmp_path / "in"),),
-                    str(tmp_path / f"out{n}"),
-                    "sleep 0.2; cat",
-                    "wc -l",
-                    block_bytes=4,
-                )
-            )
-            for n in (1, 2)
-        ]
-        wait_until(
-            lambda: all(2 <= handle.progress.maps_running <= 4 for handle in handles),
-            "both jobs to run on their part of 6 cpus",
-        )
-        for n, handle in enumerate(handles, 1):
-            handle.result(60)
-            assert lines_of(tmp_path / f"out{n}") == [b"40"]
-
-        def held() -> object:
-            (found,) = [
-                one for one in listing(cluster, "frameworks")["frameworks"] if one["name"] == "mapreduce"
-            ]
-            return found["used"] or found["offered"]
-
-        wait_until(lambda: not held(), "the idle framework to hold nothing")
-        with pytest.raises(BadInput, match="exists already"):
-            framework.submit(mapreduce.Job((str(tmp_path / "in"),), str(tmp_path / "out1"), "cat", "cat"))
-
-
-def test_a_slow_task_is_overtaken_by_a_copy(cluster: LocalCluster, tmp_path: Path) -> None:
-    (tmp_path / "in").write_text("x\n" * 8)
-    mapper = 'case "$mapreduce_task_attempt_id" in *_m_000000_0) sleep 600;; esac; cat'
-    with mapreduce.MapReduce(cluster.address) as framework:
-        job = mapreduce.Job((str(tmp_path / "in"),), str(tmp_path / "out"), mapper, "wc -l", block_bytes=4)
-        summary = framework.submit(job).result(60)
-    assert lines_of(tmp_path / "out") == [b"8"]
-    assert summary.counters["copies"] == 1
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 SPLIT_WORDS = 'tr -s "[:space:]" "\\n" | sed "/^$/d"'
 # `$0 ""`: what looks like a number is compared as text, too.
@@ -38,6 +39,14 @@ def by_key(lines: list[bytes]) -> list[bytes]:
     keys = [line.partition(b"\t")[0] for line in lines]
     assert keys == sorted(keys), "the parts are sorted one after the other"
     return sorted(lines)
+
+
+def lines_of(output: Path) -> list[bytes]:
+    """All lines of all parts, in the order of the parts."""
+    assert (output / "_SUCCESS").exists()
+    parts = sorted(path for path in output.iterdir() if path.name != "_SUCCESS")
+    assert [path.name for path in parts] == [f"part-{number:05d}" for number in range(len(parts))]
+    return [line for path in parts for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 EXAMPLES = {
