@@ -1,4 +1,4 @@
-"""Other accounts of the host beside a cluster that root runs: nothing is for them; and whose it is needs to set nothing."""
+"""Other accounts of a host on which root runs a cluster have no access, and root itself needs no settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_another_account_has_no_key_for_the_cluster_whatever_it_tries(
     assert done.stdout == ""
 
 
-def test_another_account_that_names_the_store_of_whose_cluster_it_is_has_no_key_either(
+def test_another_account_cannot_use_the_owners_store_of_keys(
     cluster: LocalCluster,
 ) -> None:
     store = own_store().directory
@@ -65,7 +65,7 @@ def test_another_account_reads_neither_keys_nor_logs_nor_the_store(cluster: Loca
         assert as_nobody("ls", "--", str(directory)).returncode != 0, directory
 
 
-def test_whose_cluster_it_is_sets_nothing_and_may_run_tasks_as_others(cluster: LocalCluster) -> None:
+def test_the_owner_of_a_cluster_sets_nothing_and_may_run_tasks_as_others(cluster: LocalCluster) -> None:
     unset = {name: value for name, value in os.environ.items() if name != "OFFERD_MASTER"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,11 +77,11 @@ def test_whose_cluster_it_is_sets_nothing_and_may_run_tasks_as_others(cluster: L
     done = run("--", "echo", "hello")
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
     other = run("--user", "nobody", "--", "sh", "-c", "id -un && touch here && cat here")
-    # Whether that account reaches our Python is the host's business; the masters let the task through.
+    # The masters accept the task; whether that account can read the Python depends on the host.
     assert (other.returncode, other.stdout) == (0, "nobody\n") or "EXECUTOR_NOT_LAUNCHED" in other.stderr
 
 
-def test_a_slave_that_runs_as_root_refuses_a_master_without_keys_unless_it_is_told_so(tmp_path: Path) -> None:
+def test_a_slave_that_runs_as_root_refuses_a_master_without_keys_unless_insecure(tmp_path: Path) -> None:
     with LocalCluster(0, insecure=True) as plain:
         line = words(
             "slave", "--master", plain.address, "--work-dir", str(tmp_path / "work"), "--http-port", "0"

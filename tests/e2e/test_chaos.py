@@ -1,4 +1,4 @@
-"""Half a minute of `make chaos`, and that it sees what is wrong."""
+"""Half a minute of `make chaos`, and tests that it notices errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEPOSED = "offerd: this master no longer leads: the place is another one's; endi
 
 
 class OneDaemon(ChaosCluster):
-    """A cluster of one slave, which is no more than this program."""
+    """A cluster whose only slave is this program."""
 
     def __init__(self, folder: Path, program: str) -> None:
         words = (sys.executable, "-c", program)
@@ -45,7 +45,7 @@ def test_ledger_balances_after_half_a_minute_of_random_faults() -> None:
         (f"raise SystemExit({DEPOSED!r})", []),
     ],
 )
-def test_a_daemon_that_nobody_ended_is_started_again_and_complained_of(
+def test_a_daemon_that_ended_by_itself_is_started_again_and_reported(
     program: str, complaints: list[str], tmp_path: Path
 ) -> None:
     cluster = OneDaemon(tmp_path, program)

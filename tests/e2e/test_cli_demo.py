@@ -1,4 +1,4 @@
-"""`offerd demo`, whole: what a newcomer types first must work."""
+"""The complete `offerd demo`, which newcomers type first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `offerd` says about a running cluster: JSON for programs, tables for people, logs, kill."""
+"""What `offerd` shows of a running cluster: JSON for programs, tables for people, logs; and kill."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sleeper(cluster: LocalCluster) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def running_task(cluster: LocalCluster) -> str:
-    """The id of the one task that runs, once the master has heard of it."""
+    """The id of the only running task, when the master knows it."""
     seen: list[dict[str, object]] = []
 
     def is_running() -> bool:
@@ -56,12 +56,12 @@ def running_task(cluster: LocalCluster) -> str:
         return bool(seen)
 
     wait_until(is_running, "RUNNING")
-    (task,) = seen  # of the look that found it: a short task may be over at the next
+    (task,) = seen  # taken from the same look, as a short task may be over at the next
     assert isinstance(task["task_id"], str)
     return task["task_id"]
 
 
-def test_all_that_is_known_of_one_task_running_and_ended(
+def test_details_of_a_running_and_an_ended_task(
     cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
 ) -> None:
     task = running_task(cluster)
@@ -183,25 +183,29 @@ def test_logs_of_a_call_say_how_much_of_its_executors_log_is_gone(cluster: Local
         assert call.result(60) == 0
         words = ("logs", "--framework", executor.framework_id, call.task_id)
 
-        def is_told() -> bool:
-            """What is in a pipe still is not in the log."""
+        def is_complete() -> bool:
+            """A part of the output may still be in a pipe."""
             done = offerd(cluster, *words)
-            told = re.search(
+            reported = re.search(
                 r"(\d+) bytes of its executor's stdout before these are gone", done.stderr.decode()
             )
-            return done.returncode == 1 and told is not None and int(told[1]) + len(done.stdout) == 12_000_000
+            return (
+                done.returncode == 1
+                and reported is not None
+                and int(reported[1]) + len(done.stdout) == 12_000_000
+            )
 
-        wait_until(is_told, "what is there and what is gone to be all")
+        wait_until(is_complete, "the lines and the count of missing bytes to add up")
 
 
-def test_logs_of_a_task_nobody_knows_fail_with_one_line(cluster: LocalCluster) -> None:
+def test_logs_of_an_unknown_task_fail_with_one_line(cluster: LocalCluster) -> None:
     done = offerd(cluster, "logs", "no-such-task")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"no-such-task" in done.stderr
     assert done.stderr.count(b"\n") == 1
 
 
-def test_kill_ends_a_task_of_somebody_else_who_hears_of_it(
+def test_kill_ends_another_programs_task_which_reports_it(
     cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
 ) -> None:
     assert offerd(cluster, "kill", running_task(cluster)).returncode == 0
@@ -210,7 +214,7 @@ def test_kill_ends_a_task_of_somebody_else_who_hears_of_it(
     assert b"killed" in err
 
 
-def test_kill_of_a_task_nobody_knows_fails_with_one_line(cluster: LocalCluster) -> None:
+def test_killing_an_unknown_task_fails_with_one_line(cluster: LocalCluster) -> None:
     done = offerd(cluster, "kill", "no-such-task")
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""`offerd local` and `LocalCluster`: everything comes up, and nothing of it stays, whatever dies."""
+"""`offerd local` and `LocalCluster`: everything starts, and nothing is left, whatever dies."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.sweep import members
 
 AS_AN_ACCOUNT = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
-"""Without what root may do with the files of others."""
+"""Runs a command without root's capabilities on other users' files."""
 
 
 def start_local(*options: str, under: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    """`offerd local --json` on a free port, up; and what it said."""
+    """A running `offerd local --json` on a free port, and its first line."""
     words = ("local", "--port", "0", "--cpus", "2", "--mem", "256M", "--json")
     process = begin(None, *words, *options, under=under)
     assert process.stdout is not None
@@ -34,7 +34,7 @@ def start_local(*options: str, under: tuple[str, ...] = ()) -> tuple[subprocess.
 
 
 def run_sleeper(master: str) -> tuple[subprocess.Popen[bytes], str]:
-    """A task with a child that has left its session and its environment; runs when this returns."""
+    """A running task with a child that has left its session and its environment."""
     duration = f"600.{uuid.uuid4().int % 10**12:012d}"
     script = f"setsid env -i sleep {duration} & exec sleep {duration}"
     client = begin(None, "run", "--master", master, "--", "sh", "-c", script)
@@ -63,7 +63,7 @@ def test_a_signal_ends_everything_and_leaves_nothing(number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
-def test_directories_that_nobody_may_enter_go_too(number: int, status: int) -> None:
+def test_directories_without_permissions_are_removed_too(number: int, status: int) -> None:
     process, said = start_local(under=AS_AN_ACCOUNT)
     script = "mkdir -p a/b && touch a/b/f && chmod 0 a/b a && mkdir c && touch c/f && chmod 500 c"
     assert offerd(None, "run", "--master", said["master"], "--", "sh", "-c", script).returncode == 0
@@ -113,7 +113,7 @@ def test_the_banner_says_what_to_type_next() -> None:
     assert [end(each, signal.SIGINT) for each in (process, second)] == [0, 0]
 
 
-def test_without_limits_of_memory_the_banner_and_tasks_say_so_and_who_has_too_much_is_ended() -> None:
+def test_without_memory_limits_the_banner_says_so_and_greedy_tasks_are_ended() -> None:
     process = begin(None, "local", "--slaves", "1", "--port", "0", "--isolation", "noop", "--mem", "1G")
     assert process.stdout is not None
     said = b"".join(iter(process.stdout.readline, b"Ctrl-C ends everything and leaves nothing behind.\n"))
@@ -188,9 +188,9 @@ def test_a_run_goes_on_over_the_restart_of_its_slave_and_of_the_master() -> None
         cluster.restart_slave(0)
         rest, err = client.communicate(timeout=60)
         assert (first + rest, client.returncode) == (b"1\n2\n3\n4\n5\n6\n", 5)
-        # On a busy machine the restart takes long enough to be told.
-        told = (b"offerd run: no master for ", b"offerd run: a master answers, after ")
-        assert all(line.startswith(told) for line in err.splitlines()), err
+        # On a busy machine the restart takes long enough to be reported.
+        notices = (b"offerd run: no master for ", b"offerd run: a master answers, after ")
+        assert all(line.startswith(notices) for line in err.splitlines()), err
         assert b"another key" not in err
 
 

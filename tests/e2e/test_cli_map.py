@@ -75,7 +75,7 @@ def test_tasks_have_the_surroundings_that_were_asked_for(cluster: LocalCluster) 
     nowhere.communicate(timeout=30)
 
 
-def test_tasks_have_no_time_limit_unless_they_are_given_one_and_what_that_costs_is_said(
+def test_tasks_have_no_time_limit_by_default_and_a_note_says_what_that_costs(
     cluster: LocalCluster,
 ) -> None:
     words = ("map", "--cpus", "1", "--", "sh", "-c", "sleep 4; echo $1", "sh", ":::", "a", "b", "c")
@@ -96,7 +96,7 @@ def test_more_than_a_hundred_failures_are_101(cluster: LocalCluster) -> None:
     assert done.returncode == 101
 
 
-def test_outputs_that_no_status_holds_are_fetched_whole(cluster: LocalCluster) -> None:
+def test_outputs_too_large_for_a_status_are_fetched_whole(cluster: LocalCluster) -> None:
     script = 'head -c 300000 /dev/zero | tr "\\0" "$1"; echo; echo "$1" >&2'
     done = offerd(cluster, "map", "-k", "--", "sh", "-c", script, "sh", ":::", "x", "y")
     assert done.stdout == b"x" * 300_000 + b"\n" + b"y" * 300_000 + b"\n"
@@ -108,7 +108,7 @@ def test_an_output_larger_than_two_log_files_comes_whole_too(cluster: LocalClust
     assert (done.returncode, len(done.stdout), done.stderr) == (0, 21_000_000, b"")
 
 
-def test_an_output_that_is_lost_is_a_failure_and_told_with_its_size(cluster: LocalCluster) -> None:
+def test_a_lost_output_is_a_failure_and_reported_with_its_size(cluster: LocalCluster) -> None:
     script = 'rmdir "$PWD"; head -c 9000 /dev/zero'
     done = offerd(cluster, "map", "--", "sh", "-c", script, ":::", "one", "two")
     assert (done.returncode, done.stdout) == (2, b"")
@@ -129,9 +129,7 @@ def test_a_failed_task_is_run_again_as_often_as_asked(cluster: LocalCluster, tmp
     assert (tmp_path / "b").read_text() == "x\nx\nx\n"
 
 
-def test_tasks_begin_in_an_empty_directory_or_where_they_are_told_to(
-    cluster: LocalCluster, tmp_path: Path
-) -> None:
+def test_tasks_begin_in_an_empty_directory_or_the_given_one(cluster: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
     lost = offerd(cluster, "map", "--", "wc", "-l", ":::", "a.txt", cwd=tmp_path)
     assert lost.returncode == 1

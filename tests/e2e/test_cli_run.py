@@ -37,7 +37,7 @@ def duration() -> str:
 
 
 def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
-    """Lines of its stderr, to the one that holds `text`."""
+    """The lines of its stderr up to the one that contains `text`."""
     assert process.stderr is not None
     read = b""
     while text not in read:
@@ -107,8 +107,8 @@ def test_bytes_that_are_no_utf_8_reach_a_command_as_they_are(cluster: LocalClust
     assert (done.returncode, done.stderr) == (0, b"")
     where = os.fsencode(tmp_path.resolve())
     assert done.stdout == where + b"/caf\xe9\n./caf\xe9\n\xff ok\n"
-    told = offerd(cluster, "run", "-e", f"{odd}={word}", "--", "env")
-    assert b"\ncaf\xe9=\xff ok\n" in told.stdout
+    shown = offerd(cluster, "run", "-e", f"{odd}={word}", "--", "env")
+    assert b"\ncaf\xe9=\xff ok\n" in shown.stdout
     gone = offerd(cluster, "run", "--", f"./{odd}")
     assert gone.returncode == 127
     assert b"caf\\udce9: No such file" in gone.stderr
@@ -140,7 +140,7 @@ def test_a_script_without_an_interpreter_is_the_shells(cluster: LocalCluster, tm
     assert (each.returncode, each.stdout) == (0, b"./script x\n./script y\n")
 
 
-def test_a_task_has_the_surroundings_of_who_it_runs_as_and_our_umask(cluster: LocalCluster) -> None:
+def test_a_task_has_the_environment_of_its_user_and_the_submitters_umask(cluster: LocalCluster) -> None:
     me = pwd.getpwuid(os.geteuid())
     script = 'echo "$HOME $USER $LOGNAME"; umask'
     shell = subprocess.run(
@@ -155,7 +155,7 @@ def test_a_task_has_the_surroundings_of_who_it_runs_as_and_our_umask(cluster: Lo
 
 
 @pytest.mark.parametrize("command", ["run", "map"])
-def test_output_of_which_an_unbuffered_stdout_takes_only_a_part_is_an_error(
+def test_output_that_stdout_takes_only_in_part_is_an_error(
     command: str, cluster: LocalCluster, tmp_path: Path
 ) -> None:
     more = {"run": ["--", "seq", "30000"], "map": ["seq", ":::", "30000"]}
@@ -211,16 +211,16 @@ def test_output_larger_than_any_message_comes_whole(cluster: LocalCluster) -> No
 
 
 def test_output_larger_than_a_log_file_comes_whole(cluster: LocalCluster) -> None:
-    """The log is rotated at 10 MiB; what was rotated away is read first."""
+    """The log is rotated at 10 MiB; the older part is read first."""
     script = "i=0; while [ $i -lt 14 ]; do head -c 1000000 /dev/zero; sleep 0.02; i=$((i+1)); done; echo end"
     done = offerd(cluster, "run", "--", "sh", "-c", script)
     assert len(done.stdout) == 14_000_004
 
 
-def test_a_command_that_writes_faster_than_we_read_waits_for_us_and_loses_nothing(
+def test_a_command_that_writes_faster_than_its_client_reads_waits_and_loses_nothing(
     cluster: LocalCluster,
 ) -> None:
-    """Its slave keeps two log files, and what a pipe holds; the rest is not written before the first of them was read."""
+    """The slave keeps two log files and a full pipe; the rest is written when the first file was read."""
     size = 40_000_000
     process = begin(cluster, "run", "--name", "fast", "--", "head", "-c", str(size), "/dev/zero")
     work_dir = cluster.slaves[0].work_dir
@@ -273,10 +273,10 @@ def test_output_that_is_printed_at_the_end_is_kept_whole_until_then(cluster: Loc
     assert (done.returncode, len(done.stdout), done.stderr) == (0, 21_000_000, b"")
 
 
-def test_a_command_whose_output_is_lost_has_failed_and_it_is_told_how_much(cluster: LocalCluster) -> None:
+def test_a_command_whose_output_is_lost_fails_with_the_number_of_bytes(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--", "sh", "-c", 'rmdir "$PWD"; echo hello; echo oops >&2')
     assert (done.returncode, done.stdout) == (1, b"")
-    # Whichever file was asked for first.
+    # It depends on which file was requested first.
     assert sorted(done.stderr.splitlines()) == [
         b"offerd run: 5 of 5 bytes of the command's stderr are lost",
         b"offerd run: 6 of 6 bytes of the command's stdout are lost",
@@ -285,7 +285,7 @@ def test_a_command_whose_output_is_lost_has_failed_and_it_is_told_how_much(clust
     assert done.returncode == 3
 
 
-def test_the_environment_is_what_was_asked_for_and_not_ours(cluster: LocalCluster) -> None:
+def test_the_environment_is_the_requested_one_not_the_clients(cluster: LocalCluster) -> None:
     done = offerd(
         cluster, "run", "--env", "GREETING=hi there", "--", "sh", "-c", 'echo "$GREETING $NO_COLOR"'
     )
@@ -348,10 +348,10 @@ def test_a_client_that_is_killed_takes_its_task_with_it(cluster: LocalCluster, d
     assert processes_with(duration) == []
 
 
-def test_nobody_reading_our_output_any_more_ends_the_task(
+def test_a_task_ends_when_its_output_is_not_read_any_more(
     cluster: LocalCluster, duration: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what cannot be written stays in Python's buffer
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # so that unwritten output stays in Python's buffer
     process = begin(
         cluster, "run", "--", "sh", "-c", f"echo a; sleep 1; echo b; echo c; exec sleep {duration}"
     )
@@ -462,14 +462,14 @@ def test_a_task_runs_as_the_user_asked_for_if_that_user_can_reach_python(cluster
     done = offerd(cluster, "run", "--user", "nobody", "--", "id", "-un")
     if everybody_can_enter(sysconfig.get_path("stdlib")):
         assert (done.returncode, done.stdout) == (0, b"nobody\n"), done.stderr
-    else:  # as when root's own Python runs the slave: refused with the reason, not run as somebody else
+    else:  # root's own Python runs the slave: refused with the reason
         assert (done.returncode, done.stdout) == (1, b"")
         assert b"EXECUTOR_NOT_LAUNCHED" in done.stderr
         assert b"cannot read /" in done.stderr
         assert done.stderr.count(b"\n") == 1
 
 
-def test_an_unknown_user_is_said_to_be(cluster: LocalCluster) -> None:
+def test_an_unknown_user_is_named_as_unknown(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--user", "no-such-user", "--", "true")
     assert done.returncode == 1
     assert b"no-such-user" in done.stderr

@@ -23,7 +23,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def runs() -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """All at once, as most of their time is spent in `time.sleep`."""
+    """Run all at once, as they spend most of their time in `time.sleep`."""
     if why := why_not_here():
         pytest.skip(why)
     with LocalCluster(slaves=1, cpus="4", mem="2G", isolation="noop") as cluster:

@@ -1,4 +1,4 @@
-"""Tasks that fill the disk are ended for it, wherever in their sandbox they do so, and others go on."""
+"""Tasks that fill the disk anywhere in their sandbox are ended, and others go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs in the documentation run as they stand there."""
+"""The programs in the documentation run unchanged."""
 
 from __future__ import annotations
 

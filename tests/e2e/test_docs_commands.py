@@ -1,6 +1,6 @@
-"""Every command that a document shows is run as it stands there, on such hosts as the document speaks of.
+"""Every command that a document shows is run as it is written, on hosts like those of the document.
 
-What stands for something else in a command (WORD, KEY, a job's id) is replaced by it; nothing else is.
+Only placeholders in a command (WORD, KEY, a job's id) are replaced.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from offerd_cli.local_cluster import LocalCluster
 
 AS_ROOT = os.geteuid() == 0
 NETWORK = "10.0.0"
-"""Of the documents' hosts."""
+"""Addresses of the documents' hosts."""
 FOLLOWED = {
     "README.md", "deploy/README.md", "examples/README.md", "docs/allocation.md", "docs/debugging.md",
     "docs/docker.md", "docs/fault-tolerance.md", "docs/mapreduce.md", "docs/mpi.md", "docs/security.md", "docs/simulator.md",
     "docs/testing.md",
 }  # fmt: skip
-"""By a test here, or, where it needs an engine, in `tests/e2e/docker`."""
+"""Documents that are tested here, or in `tests/e2e/docker` if they need an engine."""
 
 
 def test_every_document_with_commands_is_followed() -> None:
@@ -53,7 +53,7 @@ def machines(tmp_path: Path) -> Iterator[list[Machine]]:
 
 
 def checkout(place: Path) -> Path:
-    """What somebody has who has cloned this, with files of his own beside."""
+    """A clone of the repository, with some files of the user beside it."""
     place.mkdir()
     for name in (".venv", "examples", "docs", "Makefile", "README.md"):
         (place / name).symlink_to(ROOT / name)
@@ -68,7 +68,7 @@ def checkout(place: Path) -> Path:
 
 
 def test_the_first_two_minutes_on_one_host(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """README, and what goes on with its cluster."""
+    """README, and the documents that go on with its cluster."""
     need_mpich()
     machine = request.getfixturevalue("machines")[0] if AS_ROOT else None
     with Shell(checkout(tmp_path / "offerd"), machine) as shell:
@@ -129,7 +129,7 @@ def test_mpi_programs_and_their_queue(cluster: LocalCluster, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("cluster", ["2"], indirect=True)
-def test_who_waits_is_told_why(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_a_waiting_framework_is_given_the_reason(cluster: LocalCluster, tmp_path: Path) -> None:
     need_mpich()
     with Shell(checkout(tmp_path / "offerd"), None, {"OFFERD_MASTER": cluster.address}) as shell:
         shell.type("mpicc -O2 examples/mpi/hello.c -o hello")
@@ -170,7 +170,7 @@ def made(path: Path) -> Path:
 
 @pytest.fixture
 def shells(machines: list[Machine], tmp_path: Path) -> Iterator[list[Shell]]:
-    """One on each host. `alice` is somebody on the first two."""
+    """A shell on each host. `alice` has an account on the first two."""
     for machine in machines[:2]:
         machine.run("useradd", "--no-create-home", "alice")
     with ExitStack() as stack:
@@ -218,7 +218,7 @@ def test_hosts_and_people_join_and_the_store_names_clusters(
         )
         carol.type(add_lab)
         carol.type(use)
-        wait_until(lambda: carol.ends_with(run) == 0, "her key to be known")
+        wait_until(lambda: carol.ends_with(run) == 0, "carol's key to be known")
 
 
 @pytest.mark.root
@@ -308,7 +308,7 @@ def test_masters_with_zookeeper_and_hosts_that_go_for_a_while(
 
 @pytest.mark.root
 def test_hosts_are_installed(machines: list[Machine]) -> None:
-    """What pip would fetch is there, and no systemd: that it starts what is installed is shown in tests/kernel."""
+    """Packages are installed already, and there is no systemd: tests/kernel tests the installed units."""
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     operator, host = (Shell(ROOT, machine, {"PATH": path}) for machine in machines[:2])
     for shell in (operator, host):
@@ -335,8 +335,8 @@ def test_hosts_are_installed(machines: list[Machine]) -> None:
 # -- for who works on it --------------------------------------------------------------------------------------------------
 
 
-def test_tests_that_are_named_are_there() -> None:
-    """They run elsewhere, all of them."""
+def test_tests_named_in_this_file_exist() -> None:
+    """They all run elsewhere."""
     shell = Shell(ROOT)
     shell.follow(
         "docs/testing.md",

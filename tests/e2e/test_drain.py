@@ -1,4 +1,4 @@
-"""Slaves that an operator takes out: deactivated, drained, and brought back."""
+"""Slaves that an operator deactivates, drains and activates again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def states(cluster: LocalCluster) -> dict[str, str]:
     return {slave["hostname"]: slave["state"] for slave in listing(cluster, "slaves")["slaves"]}
 
 
-def test_deactivated_slave_keeps_its_tasks_and_gets_none_whoever_is_restarted_until_it_is_active_again(
+def test_a_deactivated_slave_keeps_its_tasks_and_gets_no_new_ones_through_restarts(
     cluster: LocalCluster,
 ) -> None:
     duration = unique()
@@ -65,7 +65,7 @@ def test_deactivated_slave_keeps_its_tasks_and_gets_none_whoever_is_restarted_un
         assert ended_once(framework, "waits")
 
 
-def test_a_drained_slave_stays_out_over_restarts_and_new_masters_until_it_is_activated(
+def test_a_drained_slave_stays_drained_through_restarts_and_new_masters(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o777)
@@ -76,7 +76,7 @@ def test_a_drained_slave_stays_out_over_restarts_and_new_masters_until_it_is_act
         drain = begin(cluster, "drain", "slave-1")
         wait_until(lambda: states(cluster) == {"slave-1": "draining"}, "it to drain")
         framework.run("waits", "true")
-        # The drain is the slave's to know, and goes on: whoever is started again, and also for who waits for it.
+        # The slave remembers the drain, so it goes on whatever is restarted, also for a waiting client.
         cluster.restart_slave(0)
         cluster.restart_master()
         wait_until(lambda: states(cluster) == {"slave-1": "draining"}, "all to be back")
@@ -88,7 +88,7 @@ def test_a_drained_slave_stays_out_over_restarts_and_new_masters_until_it_is_act
         assert drain.returncode == 0, said
         assert b"slave-1 is draining; 1 task runs on" in said
         assert b"slave-1 is drained; `offerd activate slave-1` lets it in again" in said
-        # As systemd does it for a unit with Restart=always.
+        # As systemd does for a unit with Restart=always.
         cluster.restart_slave(0)
         wait_until(lambda: "registered with" in cluster.slaves[0].last_line(), "the slave to be back")
         assert states(cluster) == {"slave-1": "drained"}
@@ -101,7 +101,7 @@ def test_a_drained_slave_stays_out_over_restarts_and_new_masters_until_it_is_act
         assert ended_once(framework, "stays", "waits")
 
 
-def test_a_drain_that_is_told_to_kill_ends_tasks_politely_or_at_their_grace(tmp_path: Path) -> None:
+def test_a_drain_with_a_deadline_ends_tasks_gracefully_or_after_their_grace(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     goodbye, stubborn = tmp_path / "goodbye", unique()
     polite = f"trap 'echo bye > {goodbye}; exit 0' TERM; while :; do sleep 0.05; done"
@@ -115,9 +115,9 @@ def test_a_drain_that_is_told_to_kill_ends_tasks_politely_or_at_their_grace(tmp_
         framework.wait("stubborn", RUNNING)
         wait_until(lambda: processes_with(stubborn), "the stubborn one to sleep")
         operate(cluster, "drain", "--no-wait", "--deadline", "1h", "slave-1")
-        # Asked again, it hurries; on its own host as from anywhere.
+        # A second drain shortens the deadline, also from the slave's own host.
         asked = begin(None, "slave", "--drain", "--kill", "--work-dir", str(cluster.slaves[0].work_dir))
-        # The stubborn one has not ended: a new master learns of the drain from the slave.
+        # The stubborn task has not ended: a new master learns of the drain from the slave.
         cluster.restart_master()
         for name in ("polite", "stubborn"):
             ended = framework.wait_end(name)
@@ -126,7 +126,7 @@ def test_a_drain_that_is_told_to_kill_ends_tasks_politely_or_at_their_grace(tmp_
         assert processes_with(stubborn) == []
         _, said = asked.communicate(timeout=30)
         assert asked.returncode == 0, said
-        wait_until(lambda: states(cluster) == {"slave-1": "drained"}, "the new master to hear of it")
+        wait_until(lambda: states(cluster) == {"slave-1": "drained"}, "the new master to know it")
         operate(cluster, "drain", "slave-1")  # it is drained already
         activated = offerd(None, "slave", "--activate", "--work-dir", str(cluster.slaves[0].work_dir))
         assert activated.returncode == 0, activated.stderr

@@ -1,4 +1,4 @@
-"""Candidates, detectors and a real ZooKeeper: one leads, and who leads no more is certain of it first."""
+"""Candidates and detectors with a real ZooKeeper: one leads, and a deposed leader knows it before the next leads."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
 
 @pytest.fixture
 def address(ensemble: Ensemble, request: pytest.FixtureRequest) -> ZooKeeperAddress:
-    """A path of the test's own."""
+    """A ZooKeeper path for this test."""
     return ensemble.address._replace(path=f"/{request.node.name}")
 
 
 class Freezable(Ensemble):
     def freeze(self, number: int) -> None:
-        """It keeps its connections and does nothing."""
+        """Stop the server: it keeps its connections and does nothing."""
         self._processes[number].send_signal(signal.SIGSTOP)
 
 
@@ -63,7 +63,7 @@ class Candidate(Election):
         wait_until(lambda: self.place == StandingBy(f"tcp://{leader.at}"), f"{self.at} to follow {leader.at}")
 
 
-def test_first_leads_the_next_stands_by_and_takes_over_in_a_later_epoch(address: ZooKeeperAddress) -> None:
+def test_the_first_master_leads_and_the_second_takes_over_in_a_later_epoch(address: ZooKeeperAddress) -> None:
     first = Candidate(address, 1001)
     before = first.wait_to_lead()
     second = Candidate(address, 1002)
@@ -78,7 +78,7 @@ def test_first_leads_the_next_stands_by_and_takes_over_in_a_later_epoch(address:
         second.close()
 
 
-def test_nodes_are_those_that_clients_of_mesos_know(address: ZooKeeperAddress) -> None:
+def test_zookeeper_nodes_have_the_format_of_mesos(address: ZooKeeperAddress) -> None:
     candidate = Candidate(address, 1001)
     client = new_client(address)
     client.start()
@@ -121,12 +121,12 @@ def test_lease_is_renewed_and_never_reaches_beyond_the_session(address: ZooKeepe
             lambda: isinstance(candidate.place, Leading) and candidate.place.until > first.until + SESSION_S,
             "the lease to be renewed several times",
         )
-        assert candidate.changes == 1, "a renewal wakes nobody"
+        assert candidate.changes == 1, "a renewal does not wake the candidate"
     finally:
         candidate.close()
 
 
-def test_a_renewal_is_a_write_that_tells_those_who_watch_the_line_nothing(address: ZooKeeperAddress) -> None:
+def test_a_renewal_is_a_write_that_does_not_notify_other_candidates(address: ZooKeeperAddress) -> None:
     candidate = Candidate(address, 1001)
     client = new_client(address)
     client.start()
@@ -171,8 +171,8 @@ class Replaced(Candidate):
         return found
 
 
-def test_leader_whose_node_is_anothers_now_leaves_that_one_as_it_is(address: ZooKeeperAddress) -> None:
-    """Names come again when somebody has removed the path whole."""
+def test_a_leader_does_not_touch_a_node_that_another_master_has_made_again(address: ZooKeeperAddress) -> None:
+    """Node names repeat if somebody has removed the whole path."""
     candidate = Replaced(address, 1001)
     try:
         wait_until(lambda: isinstance(candidate.place, Out), "the leader to notice")
@@ -184,7 +184,7 @@ def test_leader_whose_node_is_anothers_now_leaves_that_one_as_it_is(address: Zoo
         candidate.close()
 
 
-def test_leader_told_of_a_later_epoch_takes_a_higher_one_if_nobody_has_led_since(
+def test_a_leader_that_learns_of_a_later_epoch_takes_a_higher_one_if_nobody_has_led_since(
     address: ZooKeeperAddress,
 ) -> None:
     candidate = Candidate(address, 1001)
@@ -199,7 +199,9 @@ def test_leader_told_of_a_later_epoch_takes_a_higher_one_if_nobody_has_led_since
         candidate.close()
 
 
-def test_leader_told_of_a_later_epoch_is_out_if_somebody_has_led_since(address: ZooKeeperAddress) -> None:
+def test_a_leader_that_learns_of_a_later_epoch_ends_if_somebody_has_led_since(
+    address: ZooKeeperAddress,
+) -> None:
     candidate = Candidate(address, 1001)
     client = new_client(address)
     client.start()
@@ -214,7 +216,7 @@ def test_leader_told_of_a_later_epoch_is_out_if_somebody_has_led_since(address: 
         candidate.close()
 
 
-def test_detector_tells_of_each_new_leader_by_its_descriptor(address: ZooKeeperAddress) -> None:
+def test_a_detector_reports_each_new_leader_through_its_descriptor(address: ZooKeeperAddress) -> None:
     detector = LeaderDetector(address)
     first = Candidate(address, 1001)
     second: Candidate | None = None
@@ -230,7 +232,7 @@ def test_detector_tells_of_each_new_leader_by_its_descriptor(address: ZooKeeperA
             second.close()
 
 
-def test_ends_soon_while_no_zookeeper_can_be_reached() -> None:
+def test_an_election_ends_soon_without_a_reachable_zookeeper() -> None:
     nowhere = ZooKeeperAddress("127.0.0.1:9", "/offerd")
     detector, candidate = LeaderDetector(nowhere), Candidate(nowhere, 1001)
     begun = time.monotonic()
@@ -243,7 +245,7 @@ def test_ends_soon_while_no_zookeeper_can_be_reached() -> None:
     ]
 
 
-def test_a_server_that_is_alone_renews_no_lease_though_it_still_answers(tmp_path: Path) -> None:
+def test_an_isolated_server_renews_no_lease_though_it_still_answers(tmp_path: Path) -> None:
     """Until it notices (syncLimit, longer than the session) it answers reads, while the others may end the session."""
     ensemble = Freezable(tmp_path, servers=3)
     with ensemble:

@@ -1,4 +1,4 @@
-"""The examples, run as their page says."""
+"""The examples run as their page says."""
 
 from __future__ import annotations
 

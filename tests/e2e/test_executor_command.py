@@ -1,4 +1,4 @@
-"""The command executor as a process, driven by a fake slave: programs, their output, their ends, their trees."""
+"""The command executor as a process, driven by a fake slave: programs, their output, ends and process trees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def output(slave: FakeSlave, task_id: str, name: str = "stdout") -> str:
 
 
 def wait_for_pids(slave: FakeSlave, task_id: str, *names: str) -> list[int]:
-    """Process ids that a task writes into files of its directory, once all are there."""
+    """The pids that a task writes into files of its directory, when all are there."""
     paths = [directory(slave, task_id) / name for name in names]
     slave.wait_until(
         lambda: all(path.exists() and path.read_text().endswith("\n") for path in paths),
@@ -48,7 +48,7 @@ def wait_dead(slave: FakeSlave, pids: list[int]) -> None:
     slave.wait_until(lambda: not any(is_alive(pid) for pid in pids), f"{pids} are dead")
 
 
-# A stray that leaves its task by every door: a session of its own, no parent, an empty environment.
+# An orphan that leaves its task in every way: its own session, no parent, an empty environment.
 ESCAPE = "(env -i setsid /bin/sh -c 'echo $$ >{name}; exec sleep 600' >/dev/null 2>&1 &)"
 SETSID = "(setsid /bin/sh -c 'echo $$ >{name}; exec sleep 600' >/dev/null 2>&1 &)"
 STUBBORN = "setsid /bin/sh -c 'trap \"\" TERM; echo $$ >{name}; while :; do sleep 1; done' >/dev/null 2>&1 &"
@@ -200,8 +200,8 @@ def test_output_does_not_follow_a_link_that_the_task_planted(slave: FakeSlave, t
     assert victim.read_text() == "mine"
 
 
-def test_a_pipe_held_open_by_a_stranger_does_not_delay_the_end(slave: FakeSlave, tmp_path: Path) -> None:
-    # A process outside of the tree that has the task's stdout: this test, by way of /proc.
+def test_a_pipe_held_open_by_another_process_does_not_delay_the_end(slave: FakeSlave, tmp_path: Path) -> None:
+    # This test opens the task's stdout through /proc: a process outside of the tree.
     slave.launch(
         task("a", shell="echo $$ >pid; echo before; while [ ! -e go ]; do sleep 0.01; done; echo after")
     )
@@ -219,14 +219,14 @@ def test_running_comes_first_and_the_end_comes_once(slave: FakeSlave) -> None:
 
 
 def killed(slave: FakeSlave, task_id: str, grace_s: float | None = None) -> tuple[TaskStatus, float]:
-    """Kill, and how long it took."""
+    """Kill a task; returns its last status and how long that took."""
     started = time.monotonic()
     slave.kill(TaskID(task_id), grace_s)
     (status,) = slave.wait_ended([TaskID(task_id)])
     return status, time.monotonic() - started
 
 
-def test_a_kill_ends_the_program_at_once_if_it_listens(slave: FakeSlave) -> None:
+def test_a_kill_ends_a_program_at_once_that_does_not_ignore_sigterm(slave: FakeSlave) -> None:
     slave.launch(task("a", "sleep", "600"))
     slave.wait_running(TaskID("a"))
     status, took_s = killed(slave, "a", 60.0)
@@ -234,7 +234,7 @@ def test_a_kill_ends_the_program_at_once_if_it_listens(slave: FakeSlave) -> None
     assert took_s < 10
 
 
-def test_a_program_may_end_politely_within_the_grace(slave: FakeSlave) -> None:
+def test_a_program_may_end_gracefully_within_the_grace(slave: FakeSlave) -> None:
     slave.launch(task("a", shell="trap 'echo bye; exit 4' TERM; touch ready; while :; do sleep 0.01; done"))
     slave.wait_until(lambda: (directory(slave, "a") / "ready").exists(), "ready")
     status, _ = killed(slave, "a", 60.0)
@@ -250,7 +250,7 @@ def test_a_program_that_ignores_term_is_killed_after_the_grace(slave: FakeSlave)
     assert 0.4 <= took_s < 5
 
 
-def test_a_stopped_program_hears_the_kill(slave: FakeSlave) -> None:
+def test_a_stopped_program_can_be_killed(slave: FakeSlave) -> None:
     slave.launch(task("a", shell="echo $$ >pid; kill -STOP $$; sleep 600"))
     wait_for_pids(slave, "a", "pid")
     status, took_s = killed(slave, "a", 60.0)
@@ -291,7 +291,7 @@ def test_term_reaches_members_in_sessions_of_their_own(slave: FakeSlave) -> None
     assert not is_alive(pids[0])
 
 
-def test_what_a_finished_program_left_behind_is_killed(slave: FakeSlave) -> None:
+def test_processes_that_a_finished_program_has_left_are_killed(slave: FakeSlave) -> None:
     shell = (
         "\n".join([SETSID.format(name="p1"), ESCAPE.format(name="p2"), "sleep 600 & echo $! >p3"])
         + "\nwhile [ ! -s p1 ] || [ ! -s p2 ]; do sleep 0.01; done"
@@ -301,8 +301,8 @@ def test_what_a_finished_program_left_behind_is_killed(slave: FakeSlave) -> None
     assert [pid for pid in wait_for_pids(slave, "a", "p1", "p2", "p3") if is_alive(pid)] == []
 
 
-def test_what_is_left_is_killed_also_where_the_kernel_lists_no_children(tmp_path: Path) -> None:
-    """Before the end is told, and wherever a kill has to look for it."""
+def test_processes_are_killed_even_if_the_kernel_lists_no_children(tmp_path: Path) -> None:
+    """They are gone before the end is reported, and after a kill."""
     slave = FakeSlave(
         tmp_path / "sandbox", "helpers.no_child_lists", {"PYTHONPATH": str(Path(__file__).parents[1])}
     )
@@ -320,16 +320,18 @@ def test_what_is_left_is_killed_also_where_the_kernel_lists_no_children(tmp_path
         assert slave.complaints() == ""
 
 
-def test_a_stray_of_unknown_origin_ends_with_the_last_task_it_may_belong_to(slave: FakeSlave) -> None:
+def test_an_orphan_of_unknown_origin_is_killed_with_the_last_task_that_it_may_belong_to(
+    slave: FakeSlave,
+) -> None:
     slave.launch(task("other", "sleep", "600"))
     slave.wait_running(TaskID("other"))
     slave.run(task("a", shell=ESCAPE.format(name="p1") + "; while [ ! -s p1 ]; do sleep 0.01; done"))
-    (stray,) = wait_for_pids(slave, "a", "p1")
+    (orphan,) = wait_for_pids(slave, "a", "p1")
     try:
         killed(slave, "other", 60.0)
-        wait_dead(slave, [stray])
+        wait_dead(slave, [orphan])
     finally:
-        end(stray)
+        end(orphan)
 
 
 def test_a_daemon_of_a_running_task_is_left_alone(slave: FakeSlave) -> None:

@@ -25,7 +25,7 @@ from offerd.tasks.task_output import pack_taken
 
 MODULE = "offerd_executors.python"
 
-# The executor has never heard of this module: what is defined here travels by value.
+# The executor cannot import this module: functions defined here are sent by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
@@ -44,7 +44,7 @@ def outcome(slave: FakeSlave, status: TaskStatus) -> calls.Outcome:
 
 
 def value(slave: FakeSlave, function: Callable[..., object], *args: object) -> object:
-    """What a call returns there."""
+    """The value that a call returns."""
     status = slave.run(call(f"call-{len(slave.ended)}", function, *args))
     assert status.state is TaskState.FINISHED, status.message
     return outcome(slave, status).value
@@ -57,7 +57,7 @@ def wait_for_pid(slave: FakeSlave, name: str) -> int:
     return int(path.read_text())
 
 
-# -- What is called ---------------------------------------------------------------------------------------------
+# -- functions that are called ---------------------------------------------------------------------------------------------
 
 
 def double(x: int) -> int:
@@ -85,8 +85,8 @@ def write_and_sleep(name: str, ignore_term: bool = False) -> None:
     time.sleep(600)
 
 
-def stray_and_sleep(name: str) -> None:
-    """A grandchild in a session of its own."""
+def start_orphan_and_sleep(name: str) -> None:
+    """Start a grandchild in its own session."""
     os.system(f"setsid sh -c 'echo $$ >{name}; exec sleep 600' &")
     time.sleep(600)
 
@@ -122,17 +122,17 @@ def close_requests() -> None:
 
 
 def write_into_stream() -> None:
-    os.write(4, b"\x05\x00\x00\x00hello")
+    os.write(4, b"\x05\x00\x00\x00bytes")
 
 
 def write_and_return() -> None:
-    os.write(4, b"\x05\x00\x00\x00hello")
+    os.write(4, b"\x05\x00\x00\x00bytes")
     time.sleep(0.05)
 
 
 def write_later() -> None:
     """When the call is over and its worker idle."""
-    threading.Timer(0.1, os.write, (4, b"\x05\x00\x00\x00hello")).start()
+    threading.Timer(0.1, os.write, (4, b"\x05\x00\x00\x00bytes")).start()
 
 
 def pool_of_processes(n: int) -> list[int]:
@@ -248,7 +248,7 @@ def test_a_large_result_is_a_file_of_the_sandbox(slave: FakeSlave) -> None:
     assert (slave.sandbox / "results" / "t2").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_file_of_a_result_that_was_taken_goes_and_no_other(slave: FakeSlave) -> None:
+def test_only_the_file_of_a_fetched_result_is_removed(slave: FakeSlave) -> None:
     for name in ("a", "b"):
         slave.run(call(name, bytes, 1_000_000))
     (slave.sandbox / "mine").touch()
@@ -284,7 +284,7 @@ def test_a_worker_that_dies_fails_its_call_and_is_replaced(
 
 
 @pytest.mark.parametrize("spoil", [close_stream, write_into_stream, write_and_return])
-def test_a_call_that_spoils_its_workers_stream_costs_only_that_worker(
+def test_a_call_that_corrupts_its_workers_stream_costs_only_that_worker(
     slave: FakeSlave, spoil: Callable[[], None]
 ) -> None:
     status = slave.run(call("a", spoil))
@@ -297,7 +297,7 @@ def test_a_call_that_closes_its_workers_requests_costs_only_that_worker(slave: F
     assert [value(slave, double, n) for n in range(10)] == [2 * n for n in range(10)]
 
 
-def test_an_idle_worker_that_dies_or_babbles_is_replaced_and_fails_nothing(slave: FakeSlave) -> None:
+def test_an_idle_worker_that_dies_or_writes_nonsense_is_replaced_and_fails_nothing(slave: FakeSlave) -> None:
     first = slave.children()
     for worker in first:
         os.kill(worker, signal.SIGKILL)
@@ -331,7 +331,7 @@ def test_a_call_that_ignores_term_is_killed_after_the_grace(slave: FakeSlave) ->
 
 
 def test_a_kill_reaches_what_the_call_has_started(slave: FakeSlave) -> None:
-    slave.launch(call("a", stray_and_sleep, "pid"))
+    slave.launch(call("a", start_orphan_and_sleep, "pid"))
     pid = wait_for_pid(slave, "pid")
     try:
         slave.kill(TaskID("a"), 60.0)
@@ -376,7 +376,7 @@ def test_workers_above_those_at_the_start_end_when_idle(tmp_path: Path) -> None:
         assert value(slave, double, 4) == 8
 
 
-def test_a_workers_surroundings_are_clean(slave: FakeSlave) -> None:
+def test_a_workers_environment_is_clean(slave: FakeSlave) -> None:
     seen = value(slave, surroundings)
     assert isinstance(seen, dict)
     assert seen["cwd"] == str(slave.sandbox)
@@ -394,7 +394,7 @@ def test_a_workers_surroundings_are_clean(slave: FakeSlave) -> None:
     assert not {"OFFERD_TOKEN", "OFFERD_SLAVE_SOCKET"} & set(seen["environ"])
 
 
-def test_what_calls_print_is_in_the_executors_files_before_their_end(slave: FakeSlave) -> None:
+def test_output_of_calls_is_in_the_executors_files_before_their_end(slave: FakeSlave) -> None:
     slave.run(call("a", say, "hello"))
     assert (slave.sandbox / "stdout").read_text() == "hello\n"
     assert slave.complaints() == "HELLO\n"
@@ -464,7 +464,7 @@ def test_five_hundred_calls_leave_nothing_behind(slave: FakeSlave) -> None:
 
 
 def sign(ledger: str, name: str, nap_s: float = 0.0, dies: bool = False) -> str:
-    """Leave one line, whatever happens then; returns the name."""
+    """Write a line, then sleep or die; returns the name."""
     fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(fd, f"{name}\n".encode())
     os.close(fd)
@@ -481,13 +481,13 @@ def test_short_calls_do_not_wait_behind_a_long_one(slave: FakeSlave, tmp_path: P
     for number, name in enumerate(names):
         slave.launch(call(name, sign, ledger, name, 3.0 if number == 200 else 0.0))
     slave.wait_until(lambda: len(slave.ended) >= 400, "all the short ones to end")
-    assert TaskID("t200") not in slave.ended, "it sleeps on, and nobody sleeps with it"
+    assert TaskID("t200") not in slave.ended, "only the long call still sleeps"
     slave.wait_until(lambda: TaskID("t200") in slave.ended, "the long one to end")
     assert sorted(Path(ledger).read_text().split()) == sorted(names)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_in_a_stream_of_calls_every_one_is_run_once_and_kills_and_deaths_hit_only_their_own(
+def test_in_a_stream_of_calls_each_is_run_once_and_kills_hit_only_their_own(
     slave: FakeSlave, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -495,7 +495,7 @@ def test_in_a_stream_of_calls_every_one_is_run_once_and_kills_and_deaths_hit_onl
     value(slave, double, 1)
     names = [f"t{number}" for number in range(1500)]
     dying = set(chance.sample(names, 8))
-    # About as long as the executor waits before it takes back what a worker has not read: there it must not go wrong.
+    # About as long as the executor waits before it takes back calls that a worker has not read, the critical moment.
     naps_s = {name: chance.choice([0.0, 0.0, 0.004, 0.006]) for name in chance.sample(names, 300)}
     killed = chance.sample(names, 40)
     for name in names:

@@ -49,7 +49,7 @@ def test_programs_of_a_series_run_one_after_another_and_each_has_its_own_outcome
     slave.wait_until(lambda: not (slave.sandbox / "tasks" / "a").exists(), "the empty directory is gone")
 
 
-def test_what_a_program_does_to_its_pipes_is_undone_before_the_next_begins(slave: FakeSlave) -> None:
+def test_changes_of_a_program_to_its_pipes_are_undone_before_the_next_begins(slave: FakeSlave) -> None:
     spoil = [sys.executable, "-c", "import os; os.set_blocking(1, False); print('spoilt')"]
     look = [sys.executable, "-c", "import os; print(os.get_blocking(1))"]
     status = slave.run(several("a", spoil, look, shell("sleep 0.1; echo late"), look))
@@ -57,9 +57,7 @@ def test_what_a_program_does_to_its_pipes_is_undone_before_the_next_begins(slave
     assert outputs == [b"spoilt\n", b"True\n", b"late\n", b"True\n"]
 
 
-def test_what_a_program_leaves_behind_is_gone_before_the_next_begins(
-    slave: FakeSlave, tmp_path: Path
-) -> None:
+def test_processes_of_a_program_are_gone_before_the_next_begins(slave: FakeSlave, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     leave = (
         f"(setsid sh -c 'echo $$ >{note}; exec sleep 600' >/dev/null 2>&1 &); until [ -s {note} ]; do :; done"
@@ -89,7 +87,7 @@ def test_a_program_that_leaves_a_file_is_the_last(slave: FakeSlave) -> None:
     assert os.listdir(slave.sandbox / "tasks" / "a") == ["kept"]
 
 
-def test_a_program_that_writes_more_than_a_status_carries_is_the_last_and_its_output_alone_is_in_files(
+def test_a_program_with_too_much_output_for_a_status_is_the_last_of_its_series(
     slave: FakeSlave,
 ) -> None:
     status = slave.run(several("a", ["echo", "small"], ["head", "-c", "20000", "/dev/zero"], ["true"]))
@@ -107,7 +105,7 @@ def test_small_outputs_are_too_much_for_a_status_when_they_are_many(slave: FakeS
     assert len(parts) == 17  # the first that is more than 64 KiB in all
 
 
-def test_none_is_started_when_the_time_for_the_series_is_over(slave: FakeSlave) -> None:
+def test_no_program_is_started_after_the_time_of_the_series(slave: FakeSlave) -> None:
     status = slave.run(several("a", ["sleep", "0.2"], ["true"], series_s=0.1))
     assert status.state is TaskState.FINISHED
     (only,) = series.unpack(status.data)

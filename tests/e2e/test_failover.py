@@ -46,14 +46,14 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 def wait_for_another_leader(cluster: LocalCluster, old: Daemon) -> Daemon:
-    """The one that leads instead of `old`."""
+    """The master that leads instead of `old`."""
     (other,) = (master for master in cluster.masters if master is not old)
     wait_until(lambda: cluster.leader() is other, "the other master to lead")
     return other
 
 
 def ages_of(cluster: LocalCluster) -> list[float]:
-    """How long the one task has run, its framework has been registered, and each slave, as people are told."""
+    """How long the task has run, and its framework and each slave have been registered, as listings show."""
     (task,) = listing(cluster, "tasks")["tasks"]
     (framework,) = listing(cluster, "frameworks")["frameworks"]
     slaves = sorted(listing(cluster, "slaves")["slaves"], key=lambda slave: str(slave["slave_id"]))
@@ -67,11 +67,11 @@ def test_command_goes_on_when_the_leading_master_is_killed(cluster: LocalCluster
     wait_until(lambda: listing(cluster, "tasks")["tasks"], "tasks to run")
     old = cluster.kill_leader()
     status, output = finish(running)
-    # An order that had just reached the leader went with it. Its task is started by nobody, and that is said after a minute.
+    # A task whose launch had just reached the leader is lost with it, which is reported after a minute.
     lost = output.count("lost, TASK_UNKNOWN")
     assert (status, output.count("done")) == (1 if lost else 0, 60 - lost), output
-    assert lost <= 16, "no more than there were places for at once"
-    assert started.read_text().count("\n") == 60 - lost, "each once, and none that was called lost"
+    assert lost <= 16, "at most as many as fit at once"
+    assert started.read_text().count("\n") == 60 - lost, "each once, and none that was reported as lost"
     wait_for_another_leader(cluster, old)
 
 

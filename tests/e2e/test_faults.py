@@ -1,4 +1,4 @@
-"""Real daemons, real processes, and what must stay true when one of them dies."""
+"""Real daemons and processes, and what must hold when one of them dies."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_killed_slave_leaves_its_tasks_running_and_the_next_one_adopts_them(clus
         cluster.restart_slave(0)
         ended = framework.wait_end("ends")
         assert (ended.state, ended.exit_status) == (FAILED, 7)
-        assert processes_with(duration) == [ending], "the very process goes on"
+        assert processes_with(duration) == [ending], "the same process goes on"
         assert framework.states("stays") == [RUNNING]
         framework.driver.kill_task(framework.statuses["stays"][0].task_id)
         assert framework.wait_end("stays").reason == Reason.KILLED_BY_FRAMEWORK
@@ -115,7 +115,7 @@ def test_slave_killed_again_and_again_under_load_reports_every_task_once(cluster
             if last.state in (FINISHED, FAILED) and last.exit_status is not None:
                 assert last.exit_status == number % 3
             else:
-                # The last: it was sent for an offer that went with the slave at that moment.
+                # The last reason: it was launched on an offer of the slave that died at that moment.
                 assert last.reason in (
                     Reason.SLAVE_RESTARTED,
                     Reason.EXECUTOR_EXITED,
@@ -139,7 +139,7 @@ def test_frozen_slave_is_lost_and_comes_back_without_its_ended_tasks(tmp_path: P
         assert (ended.state, ended.reason) == (TaskState.LOST, Reason.SLAVE_LOST)
         assert framework.lost_slaves
         cluster.slaves[0].signal(signal.SIGCONT)
-        wait_until(lambda: processes_with(duration) == [], "what was reported lost to be ended")
+        wait_until(lambda: processes_with(duration) == [], "the task reported as lost to be ended")
         cluster.wait_for_slaves(1)
         framework.run("after", "true")
         assert framework.wait_end("after").state is FINISHED
@@ -149,7 +149,7 @@ def test_frozen_slave_is_lost_and_comes_back_without_its_ended_tasks(tmp_path: P
 # -- masters ------------------------------------------------------------------------------------------------------------
 
 
-def test_restarted_master_learns_everything_anew_and_no_task_notices(cluster: LocalCluster) -> None:
+def test_a_restarted_master_learns_everything_again_and_no_task_is_affected(cluster: LocalCluster) -> None:
     duration = unique()
     with Recorder(cluster.address, failover_timeout_s=60.0) as framework:
         framework.run("stays", f"exec sleep {duration}", limit_s=None)

@@ -1,4 +1,4 @@
-"""The slaves' files under keys, with real daemons: who reads what, and that all that reads files goes on working."""
+"""Slaves' files with keys and real daemons: who may read what, and that all readers of files work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from offerd_frameworks.mapreduce import blocks
 
 @pytest.fixture(scope="module")
 def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    """Two owners whose tasks run as one user: only their tokens keep them apart."""
+    """Two owners whose tasks run as one user, so that only tokens separate them."""
     made = Keyring(tmp_path_factory.mktemp("keys"))
     owner = f'roles = ["*"]\nusers = ["{account_name()}"]'
     made.authorize(TABLES | {"alice": owner, "bob": owner})
@@ -38,7 +38,7 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 @pytest.fixture(scope="module")
 def cluster(keyring: Keyring) -> Iterator[LocalCluster]:
-    """Two slaves with the key of `host`; the tests themselves ask as `ops`."""
+    """Two slaves with the key of `host`; the tests use the key of `ops`."""
     slave_words = ("--key", keyring.file("host"), "--master-key", keyring.public("master"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in keyring.environment("ops").items():
@@ -74,7 +74,7 @@ def offerd_as(
 
 
 def access_of(keyring: Keyring, name: str, cluster: LocalCluster, hostname: str = "slave-1") -> FilesAccess:
-    """What the master hands to this one."""
+    """The access that the master gives this principal."""
     with speaking_as(keyring, name), OperatorClient(cluster.address) as client:
         return next(slave.files for slave in client.slaves() if slave.info.hostname == hostname)
 
@@ -93,16 +93,18 @@ def sandbox(cluster: LocalCluster, keyring: Keyring) -> Iterator[tuple[str, Cont
     with speaking_as(keyring, "alice"):
         recorder = Recorder(cluster.address)
     with recorder as framework:
-        framework.run("hers", "echo secret; sleep 600", limit_s=None)
-        status = framework.wait("hers", TaskState.RUNNING)
+        framework.run("secret-task", "echo secret; sleep 600", limit_s=None)
+        status = framework.wait("secret-task", TaskState.RUNNING)
         with OperatorClient(cluster.address) as client:
             (task,) = client.find_task(status.task_id)
         files = access_of(keyring, "alice", cluster, task.hostname)
         with FilesClient(files) as client:
-            wait_until(lambda: client.read(status.container_id, "tasks/hers/stdout") == b"secret\n", "it")
+            wait_until(
+                lambda: client.read(status.container_id, "tasks/secret-task/stdout") == b"secret\n", "it"
+            )
         yield task.hostname, status.container_id
         framework.driver.kill_task(status.task_id)
-        framework.wait_end("hers")
+        framework.wait_end("secret-task")
 
 
 def test_a_stranger_reads_nothing_of_a_slave(
@@ -110,7 +112,7 @@ def test_a_stranger_reads_nothing_of_a_slave(
 ) -> None:
     hostname, container_id = sandbox
     address = access_of(keyring, "ops", cluster, hostname).address
-    for path in ("/", f"/containers/{container_id}/tasks/hers/stdout", "/data/", "/statistics"):
+    for path in ("/", f"/containers/{container_id}/tasks/secret-task/stdout", "/data/", "/statistics"):
         for method in ("GET", "HEAD", "PUT", "DELETE"):
             with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
                 connection.request(method, path, b"x" if method == "PUT" else None)
@@ -124,19 +126,19 @@ def test_another_owner_reads_and_writes_nothing_of_alices(
     cluster: LocalCluster, keyring: Keyring, sandbox: tuple[str, ContainerID]
 ) -> None:
     hostname, container_id = sandbox
-    hers, his = (access_of(keyring, name, cluster, hostname) for name in ("alice", "bob"))
-    path = f"/containers/{container_id}/tasks/hers/stdout"
-    assert ask(hers, "GET", path) == (200, b"secret\n")
-    assert ask(his, "GET", path)[0] == 404
-    assert ask(his, "GET", f"/containers/{container_id}")[0] == 404
-    assert b"hers" in ask(hers, "GET", "/statistics")[1]
-    assert b"hers" not in ask(his, "GET", "/statistics")[1]
+    alices, bobs = (access_of(keyring, name, cluster, hostname) for name in ("alice", "bob"))
+    path = f"/containers/{container_id}/tasks/secret-task/stdout"
+    assert ask(alices, "GET", path) == (200, b"secret\n")
+    assert ask(bobs, "GET", path)[0] == 404
+    assert ask(bobs, "GET", f"/containers/{container_id}")[0] == 404
+    assert b"secret-task" in ask(alices, "GET", "/statistics")[1]
+    assert b"secret-task" not in ask(bobs, "GET", "/statistics")[1]
     mine = data_path("alice", "private", "a")
-    assert ask(hers, "PUT", mine, b"secret")[0] == 201
+    assert ask(alices, "PUT", mine, b"secret")[0] == 201
     for method, status in (("GET", 404), ("PUT", 403), ("DELETE", 404)):
-        assert ask(his, method, mine, b"x" if method == "PUT" else None)[0] == status
-    assert ask(hers, "GET", mine) == (200, b"secret")
-    assert ask(hers, "DELETE", data_path("alice", "private"))[0] == 200
+        assert ask(bobs, method, mine, b"x" if method == "PUT" else None)[0] == status
+    assert ask(alices, "GET", mine) == (200, b"secret")
+    assert ask(alices, "DELETE", data_path("alice", "private"))[0] == 200
 
 
 def test_an_operator_reads_all_and_follows_any_log(
@@ -144,8 +146,8 @@ def test_an_operator_reads_all_and_follows_any_log(
 ) -> None:
     hostname, container_id = sandbox
     files = access_of(keyring, "ops", cluster, hostname)
-    assert ask(files, "GET", f"/containers/{container_id}/tasks/hers/stdout") == (200, b"secret\n")
-    logs = offerd_as(keyring, "ops", cluster, "logs", "hers")
+    assert ask(files, "GET", f"/containers/{container_id}/tasks/secret-task/stdout") == (200, b"secret\n")
+    logs = offerd_as(keyring, "ops", cluster, "logs", "secret-task")
     assert (logs.returncode, logs.stdout) == (0, "secret\n"), logs.stderr
 
     def top() -> subprocess.CompletedProcess[str]:
@@ -218,7 +220,7 @@ def test_mapreduce_over_data_sets_across_slaves_with_keys(
     assert "words" not in offerd_as(keyring, "alice", cluster, "data", "ls").stdout
 
 
-def test_what_was_handed_out_by_one_slave_opens_nothing_on_another(
+def test_access_to_one_slaves_files_is_refused_by_another_slave(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     one, other = (access_of(keyring, "ops", cluster, f"slave-{number}") for number in (1, 2))
@@ -227,7 +229,7 @@ def test_what_was_handed_out_by_one_slave_opens_nothing_on_another(
     assert ask(forged, "GET", "/statistics")[0] == 401
 
 
-def test_access_outlives_a_restart_of_the_slave(
+def test_access_survives_a_restart_of_the_slave(
     cluster: LocalCluster, keyring: Keyring, sandbox: tuple[str, ContainerID]
 ) -> None:
     hostname, container_id = sandbox
@@ -242,6 +244,6 @@ def test_access_outlives_a_restart_of_the_slave(
 
     wait_until(is_served, "its files to be served again")
     with FilesClient(held) as client:
-        assert client.read(container_id, "tasks/hers/stdout") == b"secret\n"
+        assert client.read(container_id, "tasks/secret-task/stdout") == b"secret\n"
         with pytest.raises(FileNotServed):
             client.read(container_id, "none")

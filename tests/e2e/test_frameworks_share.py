@@ -1,4 +1,4 @@
-"""An MPI gang and a MapReduce job on one cluster: each gets its share, and what the other leaves."""
+"""An MPI gang and a MapReduce job on one cluster: each gets its share, and unused resources of the other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sampled_until(condition: Callable[[Sample], bool], client: OperatorClient, w
     return samples
 
 
-def test_a_gang_of_half_of_the_cluster_gets_its_half_beside_a_mapreduce_job_which_has_the_rest(
+def test_a_gang_of_half_of_the_cluster_gets_its_share_beside_a_mapreduce_job(
     tmp_path: Path,
 ) -> None:
     need_mpich()

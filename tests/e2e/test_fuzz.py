@@ -41,13 +41,13 @@ from offerd_cli.local_cluster import LocalCluster
 
 MESSAGES = int(os.environ.get("OFFERD_FUZZ_MESSAGES", "20000"))
 BATCH = 25
-"""Messages of one connection."""
+"""How many messages are sent over one connection."""
 GROWTH_BYTES = 50 << 20
 SERVED_WITHIN_S = 5.0
 """How long one request of the well-behaved may take. On a quiet machine it is some milliseconds; this is no measurement."""
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 PARTS = {"stranger": 0.1, "handshake": 0.1, "slave": 0.2, "framework": 0.2, "operator": 0.15, "http": 0.1}
-"""Of all messages, each kind of peer's; the rest is for executors."""
+"""The share of each kind of peer in all messages; executors get the rest."""
 
 pytestmark = pytest.mark.timeout(120 + MESSAGES // 100)
 
@@ -110,7 +110,7 @@ class WellBehaved:
         began = time.monotonic()
         try:
             what()
-        except Exception as error:  # marked: told by `check`, in the test's own thread
+        except Exception as error:  # marked: raised by `check`, in the test's own thread
             self.faults.append(repr(error))
         took_s = time.monotonic() - began
         self.served += 1
@@ -150,13 +150,13 @@ class Target:
             return list(client.frameworks())
 
     def check(self) -> None:
-        """Alive, within its memory, and the others served."""
+        """Check that the daemons run within their memory, and serve others."""
         for daemon in self.cluster.daemons():
             assert daemon.running, f"{daemon.name} {daemon.how_it_ended()}"
         assert self.well_behaved.faults == []
 
     def check_memory(self) -> None:
-        """After all that was sent."""
+        """Check the memory after everything was sent."""
         for name, process in self._daemons.items():
             grown = process.memory_info().rss - self._before[name]
             assert grown < GROWTH_BYTES, f"{name} has grown by {grown >> 20} MB"
@@ -203,7 +203,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def peer(address: str, keys: Keys | None) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = context.socket(zmq.DEALER)
-    # Of a stranger nothing is ever taken.
+    # Nothing is ever read from a peer without a key.
     client.setsockopt(zmq.LINGER, 0 if keys is None else 1000)
     client.setsockopt(zmq.SNDTIMEO, 2000)
     if keys is not None:
@@ -219,14 +219,14 @@ def peer(address: str, keys: Keys | None) -> Iterator[zmq.Socket[bytes]]:
 
 
 def send_all(
-    target: Target, keys: Keys | None, hellos: list[m.Message], hostile: Hostile, batch: list[bytes]
+    target: Target, keys: Keys | None, registrations: list[m.Message], hostile: Hostile, batch: list[bytes]
 ) -> None:
-    """A connection: these hellos, and the hostile frames of a batch."""
+    """A connection: these registrations, and the hostile frames of a batch."""
     hostile.well_formed = bool(batch[0][0] % 4)
     with peer(f"tcp://{target.cluster.address}", keys) as client, contextlib.suppress(zmq.Again):
-        # Again: it reads this peer no more, which is its right.
-        if hellos:
-            client.send(next(codec.frames(hellos)))
+        # Again: the receiver may stop reading from this peer.
+        if registrations:
+            client.send(next(codec.frames(registrations)))
             hostile.known |= learned(client)
         for data in batch:
             client.send(hostile.frame(Choices(data)))
@@ -234,7 +234,7 @@ def send_all(
 
 
 def learned(client: zmq.Socket[bytes]) -> dict[str, list[str]]:
-    """The ids in the first answers to a hello: those of its own, and of offers."""
+    """The ids in the first answers to a registration: its own, and those of offers."""
     known: dict[str, list[str]] = {}
     while client.poll(2000 if not known else 20):
         frame = client.recv()
@@ -271,21 +271,25 @@ def test_no_handshake_ends_a_master(target: Target, batch: list[bytes]) -> None:
 @settings(parent=examples("slave"))
 @given(batch=batches)
 def test_no_slave_ends_the_master(target: Target, batch: list[bytes]) -> None:
-    hello = m.RegisterSlave(m.SlaveInfo("rack", Resources.parse("cpus=1,mem=64M")), mode="deactivated")
-    send_all(target, target.keyring.keys("rack"), [hello], Hostile(codec.to_master, target.known), batch)
+    registration = m.RegisterSlave(m.SlaveInfo("rack", Resources.parse("cpus=1,mem=64M")), mode="deactivated")
+    send_all(
+        target, target.keyring.keys("rack"), [registration], Hostile(codec.to_master, target.known), batch
+    )
 
 
 @settings(parent=examples("framework"))
 @given(batch=batches)
 def test_no_framework_ends_the_master_or_its_slaves(target: Target, batch: list[bytes]) -> None:
-    hello = m.RegisterFramework(m.FrameworkInfo("alice's", role="science", executors=[COMMAND]))
-    send_all(target, target.keyring.keys("alice"), [hello], Hostile(codec.to_master, target.known), batch)
+    registration = m.RegisterFramework(m.FrameworkInfo("alice's", role="science", executors=[COMMAND]))
+    send_all(
+        target, target.keyring.keys("alice"), [registration], Hostile(codec.to_master, target.known), batch
+    )
 
 
 @settings(parent=examples("operator"))
 @given(batch=batches)
 def test_no_operator_s_question_ends_the_master(target: Target, batch: list[bytes]) -> None:
-    """Orders that would end the well-behaved framework or drain its slave are an operator's right: these name nobody."""
+    """An operator may end frameworks and drain slaves, so these messages name none that exist."""
     hostile = Hostile(
         codec.to_master, {"slave": ["nobody's"], "framework_id": ["F-none"], "framework": ["none"]}
     )
@@ -311,13 +315,13 @@ def test_no_request_ends_the_file_server(target: Target, batch: list[bytes]) -> 
 
 
 def has_ended(framework: Recorder, name: str) -> bool:
-    """The task, or with it its executor."""
+    """Whether the task has ended, or its executor."""
     return bool(framework.lost_executors) or any(state.terminal for state in framework.states(name))
 
 
 def test_no_executor_ends_its_slave(target: Target) -> None:
     share = 1 - sum(PARTS.values())
-    # The first that is no message ends an executor, so it is many that say much.
+    # The first invalid message ends an executor, so there are many executors.
     rounds = max(4, int(MESSAGES * share) // 300)
     frames = max(1, int(MESSAGES * share) // rounds)
     for seed in range(rounds):

@@ -1,4 +1,4 @@
-"""Executors that wish their slave ill, beside one that does not: the slave lives, stays small, and serves the other."""
+"""Hostile executors beside a normal one: the slave runs on, stays small, and serves the other."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def journal_bytes(cluster: LocalCluster) -> int:
     return (path / "tasks.journal").stat().st_size
 
 
-class Deaf(Recorder):
-    """Hears one status and is then busy with it: the others are not acknowledged."""
+class Unresponsive(Recorder):
+    """Handles one status and is then busy: the others are not acknowledged."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.may_go_on = threading.Event()
 
-    def __enter__(self) -> Deaf:
+    def __enter__(self) -> Unresponsive:
         super().__enter__()
         return self
 
@@ -71,7 +71,7 @@ def assert_serves(framework: Recorder, name: str) -> None:
     assert framework.wait_end(name).state is TaskState.FINISHED
 
 
-def test_a_status_whose_number_nobody_can_count_on_from_ends_its_executor_and_no_slave_of_this_work_directory(
+def test_a_status_with_an_impossible_number_ends_its_executor_and_no_slave(
     cluster: LocalCluster,
 ) -> None:
     pid = cluster.slaves[0].pid
@@ -100,14 +100,14 @@ def test_a_message_without_an_end_costs_the_slave_no_memory(cluster: LocalCluste
         assert_serves(framework, "after")
 
 
-def test_statuses_that_nobody_acknowledges_wait_with_their_executor_and_not_in_the_slave(
+def test_unacknowledged_statuses_wait_in_their_executor_not_in_the_slave(
     cluster: LocalCluster,
 ) -> None:
     with Recorder(cluster.address) as framework:
         assert_serves(framework, "before")
-        with Deaf(cluster.address, executors=(hostile("unheard"),)) as deaf:
+        with Unresponsive(cluster.address, executors=(hostile("unheard"),)) as unresponsive:
             before = memory_bytes(cluster)
-            deaf.run("talks", executor_id=ExecutorID("unheard"))
+            unresponsive.run("talks", executor_id=ExecutorID("unheard"))
             log = cluster.slaves[0].log
             wait_until(
                 lambda: "its executors wait until it acknowledges them" in log.read_text(),
@@ -116,10 +116,10 @@ def test_statuses_that_nobody_acknowledges_wait_with_their_executor_and_not_in_t
             assert_serves(framework, "meanwhile")
             assert memory_bytes(cluster) - before < MOST_GROWTH_BYTES
             assert journal_bytes(cluster) < MOST_GROWTH_BYTES
-            deaf.may_go_on.set()
+            unresponsive.may_go_on.set()
 
 
-def test_hellos_that_name_tasks_that_never_were_cost_a_line_and_nothing_in_the_journal(
+def test_registrations_with_unknown_tasks_cost_a_line_and_nothing_in_the_journal(
     cluster: LocalCluster,
 ) -> None:
     with Recorder(cluster.address, executors=(COMMAND, hostile("names"))) as framework:
@@ -127,7 +127,8 @@ def test_hellos_that_name_tasks_that_never_were_cost_a_line_and_nothing_in_the_j
         before, log = memory_bytes(cluster), cluster.slaves[0].log
         framework.run("names", executor_id=ExecutorID("names"))
         wait_until(
-            lambda: log.read_text().count("16000 tasks that this slave has no record of") == 4, "four hellos"
+            lambda: log.read_text().count("16000 tasks that this slave has no record of") == 4,
+            "four registrations",
         )
         assert_serves(framework, "after")
         assert memory_bytes(cluster) - before < MOST_GROWTH_BYTES

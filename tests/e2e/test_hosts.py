@@ -1,5 +1,5 @@
-"""What happens to a slave's host: it is reset, pids are used again, the disk fills up, the wall clock jumps. And a scheduler's
-host: it is gone.
+"""Faults of a slave's host: it is reset, pids are reused, the disk fills up, the wall clock jumps. And of a scheduler's host,
+which is gone.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def unique() -> str:
 
 @contextlib.contextmanager
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is none of ours."""
+    """A process that does not belong to offerd."""
     process = subprocess.Popen(["sleep", "600"])
     try:
         yield process
@@ -72,7 +72,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def cut_power(cluster: LocalCluster) -> None:
-    """Nothing of the slave is left but its files."""
+    """Kill everything of the slave: only its files are left."""
     slave = psutil.Process(cluster.slaves[0].pid)
     everything = [slave, *slave.children(recursive=True)]
     for process in everything:
@@ -84,7 +84,7 @@ def cut_power(cluster: LocalCluster) -> None:
 
 
 def shim_was(cluster: LocalCluster, pid: int, *, same_start: bool) -> None:
-    """The checkpoint of the slave's one container names this pid as its shim's."""
+    """Write this pid as the shim's into the checkpoint of the slave's only container."""
     work_dir = cluster.slaves[0].work_dir
     assert work_dir is not None
     (path,) = work_dir.glob("containers/*/container.ckpt")
@@ -96,7 +96,7 @@ def shim_was(cluster: LocalCluster, pid: int, *, same_start: bool) -> None:
     write_checkpoint(path, msgspec.structs.replace(container, shim=shim))
 
 
-def test_pid_that_a_stranger_has_now_is_not_taken_for_the_shim(cluster: LocalCluster) -> None:
+def test_a_reused_pid_is_not_taken_for_the_shim(cluster: LocalCluster) -> None:
     duration = unique()
     with Recorder(cluster.address) as framework, stranger() as other:
         framework.run("gone", f"exec sleep {duration}", limit_s=None)
@@ -123,7 +123,7 @@ def test_after_a_reset_of_the_host_tasks_are_lost_once_and_no_old_pid_is_signall
         framework.run("gone", f"exec sleep {duration}", limit_s=None)
         framework.wait("gone", RUNNING)
         cut_power(cluster)
-        # Only the boot id tells this process from the shim: pid and start time are the same.
+        # Only the boot id distinguishes this process from the shim: pid and start time are the same.
         shim_was(cluster, other.pid, same_start=True)
         slave = cluster.slaves[0]
         script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
@@ -176,7 +176,7 @@ def disk_state(cluster: LocalCluster) -> tuple[bool, dict[str, int]]:
 
 
 @pytest.mark.root
-def test_full_disk_starts_nothing_costs_nothing_and_heals_by_itself(disk: Path) -> None:
+def test_a_full_disk_starts_nothing_loses_nothing_and_recovers_by_itself(disk: Path) -> None:
     duration = unique()
     filler = disk / "filler"
     with SmallDisk(disk) as cluster, Recorder(cluster.address) as framework:
@@ -189,7 +189,7 @@ def test_full_disk_starts_nothing_costs_nothing_and_heals_by_itself(disk: Path) 
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(b"\0" * piece)
-        # More than fits into what is left of the journal's last page.
+        # More than the rest of the journal's last page can hold.
         names = [f"waits{number}" for number in range(80)]
         for name in names:
             framework.run(name, "true", cpus=0.02, mem="1M")
@@ -197,7 +197,7 @@ def test_full_disk_starts_nothing_costs_nothing_and_heals_by_itself(disk: Path) 
             lambda: "cannot write to" in cluster.slaves[0].log.read_text(), "the slave to find its disk full"
         )
         waiting = [name for name in names if not any(state.terminal for state in framework.states(name))]
-        assert waiting, "what cannot be written down is not started"
+        assert waiting, "a task that cannot be written down is not started"
         wait_until(lambda: disk_state(cluster) == (True, {}), "offers of it to end", 10)
         framework.run("late", "true")
         assert b"disk full" in offerd(cluster, "slaves").stdout
@@ -221,7 +221,7 @@ def test_full_disk_starts_nothing_costs_nothing_and_heals_by_itself(disk: Path) 
 
 
 class MovedClock(LocalCluster):
-    """Daemons whose wall clock is ours to move."""
+    """Daemons whose wall clock the test can move."""
 
     def __init__(self, clock: Path) -> None:
         self.clock = clock
@@ -251,10 +251,10 @@ class MovedClock(LocalCluster):
         with Recorder(self.address):
             words = self.master.last_line().split(",")[0]
         try:
-            told = datetime.datetime.strptime(words, "%Y-%m-%d %H:%M:%S")
+            logged = datetime.datetime.strptime(words, "%Y-%m-%d %H:%M:%S")
         except ValueError:
             return False
-        return least <= told - datetime.datetime.now() <= most
+        return least <= logged - datetime.datetime.now() <= most
 
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime: apt install faketime")
@@ -280,7 +280,7 @@ def test_wall_clock_that_jumps_ends_no_lease_and_no_time_limit_early(tmp_path: P
 
 
 def killed_scheduler(cluster: LocalCluster, name: str, failover_timeout_s: float, duration: str) -> None:
-    """A scheduler that launches a task, and then is no more."""
+    """Start a scheduler that launches a task, and kill it."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     words = [cluster.address, name, str(failover_timeout_s), duration]
     with subprocess.Popen(

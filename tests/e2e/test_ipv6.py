@@ -59,7 +59,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         ]
         own = "::1" if len(machines) == 1 else machines[0].address
         made = Cluster(machines, f"[{own}]:5060", "::1" if len(machines) == 1 else machines[1].address)
-        # Where there is no IPv4 address the command finds the other by itself.
+        # Without an IPv4 address the command finds the IPv6 one by itself.
         said = made.master.offerd("master", "init", *(["--ip", "::1"] if len(machines) == 1 else []))
         assert (said.returncode, f"reach the master at {made.address}" in said.stderr) == (0, True), (
             said.stderr
@@ -70,7 +70,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield made
 
 
-def test_every_listing_says_the_addresses_as_they_are_written(cluster: Cluster) -> None:
+def test_every_listing_shows_addresses_in_their_standard_form(cluster: Cluster) -> None:
     (slave,) = json.loads(cluster.offerd("slaves", "--json"))["slaves"]
     assert slave["files_address"] == f"[{cluster.slave_ip}]:5051"
     assert cluster.address in cluster.offerd("status")
@@ -78,7 +78,7 @@ def test_every_listing_says_the_addresses_as_they_are_written(cluster: Cluster) 
     assert f'master = "{cluster.address}"' in cluster.machines[-1].read("/etc/offerd/slave.toml")
 
 
-def test_commands_run_and_their_output_is_read_there_and_later(cluster: Cluster) -> None:
+def test_commands_run_and_their_output_can_be_read(cluster: Cluster) -> None:
     assert cluster.offerd("run", "--", "echo", "hello") == "hello\n"
     tasks = json.loads(cluster.offerd("tasks", "--all", "--json"))["tasks"]
     (echo,) = [task for task in tasks if task["name"] == "echo"]
@@ -87,7 +87,7 @@ def test_commands_run_and_their_output_is_read_there_and_later(cluster: Cluster)
     assert sorted(cluster.offerd("map", "--", "echo", "{}", ":::", "a", "b").splitlines()) == ["a", "b"]
 
 
-def test_calls_return_what_fits_into_no_message(cluster: Cluster) -> None:
+def test_calls_return_results_too_large_for_a_message(cluster: Cluster) -> None:
     done = cluster.master.run(sys.executable, "-c", CALLS)
     assert (done.returncode, done.stdout) == (0, "1048576 1 2\n"), done.stderr
 
@@ -104,7 +104,7 @@ def test_data_sets_are_written_and_read_by_jobs(cluster: Cluster, tmp_path: Path
     assert sorted(lines) == [["1000", "one"], ["2000", "two"]]
 
 
-def test_mpi_runs_on_one_host_and_says_of_several_that_it_cannot(cluster: Cluster) -> None:
+def test_mpi_runs_on_one_host_and_refuses_several(cluster: Cluster) -> None:
     if shutil.which("mpiexec.hydra") is None:
         pytest.skip("no mpiexec.hydra: apt-get install mpich")
     ran = cluster.master.offerd("mpi", "-n", "2", "--timeout", "30s", "--", "sh", "-c", "echo $PMI_RANK")

@@ -1,4 +1,4 @@
-"""Joining as people do it: a master on one host, a word, a slave on another; and what becomes of words and keys taken back.
+"""Joining as people do it: a master on one host, a token, a slave on another; and revoked tokens and keys.
 
 Hosts are network namespaces with /etc and /var/lib of their own; the daemons are real ones, started by the commands.
 """
@@ -109,7 +109,7 @@ def test_three_typed_lines_and_a_command_runs_on_the_second_host(two: Two) -> No
     assert (slave["hostname"], slave["slave_id"].rpartition("@")[2]) == ("beta", "beta")
 
 
-def test_from_the_word_to_the_first_task_it_takes_less_than_ten_seconds(two: Two) -> None:
+def test_from_the_token_to_the_first_task_it_takes_less_than_ten_seconds(two: Two) -> None:
     print(f"from `offerd token new` to the end of the first task: {two.first_task_s:.1f} s")
     assert two.first_task_s < FIRST_TASK_S
 
@@ -124,11 +124,11 @@ def test_the_secret_key_of_the_new_host_is_for_its_root_alone_and_is_nowhere_els
         assert found == (["/etc/offerd/slave/beta.key"] if machine is two.other else [])
 
 
-def test_who_types_it_again_is_told_and_nothing_is_changed(two: Two) -> None:
+def test_joining_twice_says_so_and_changes_nothing(two: Two) -> None:
     before = two.other.run(
         "sh", "-c", "cd /etc/offerd && sha256sum *.toml slave/* && stat -c %Y *.toml"
     ).stdout
-    # By a word that is in no list of processes.
+    # With a token that is not on a command line.
     word = word_of(two.master, "--slave")
     again = two.other.run(
         "sh",
@@ -166,9 +166,7 @@ def altered(word: str, place: int) -> str:
         ("cut", "was it copied whole?"),
     ],
 )
-def test_a_word_that_is_not_good_is_refused_in_one_line_and_counted_and_leaves_no_slave(
-    two: Two, what: str, says: str
-) -> None:
+def test_an_invalid_token_is_refused_in_one_line_and_counted(two: Two, what: str, says: str) -> None:
     word = word_of(two.master, "--slave", "--ttl", "10ms" if what == "late" else "1h")
     directory = ("--name", "gamma", "--no-start")
     gamma = {"OFFERD_CONFIG": "/etc/offerd-gamma"}
@@ -203,7 +201,7 @@ def test_a_word_that_is_not_good_is_refused_in_one_line_and_counted_and_leaves_n
     assert [each["hostname"] for each in slaves(two.master)] == ["beta"]
 
 
-def test_a_name_that_is_taken_is_refused_and_costs_the_word_nothing(two: Two) -> None:
+def test_a_name_that_is_taken_is_refused_and_the_token_stays_valid(two: Two) -> None:
     word = word_of(two.master, "--slave")
     gamma = {"OFFERD_CONFIG": "/etc/offerd-named"}
     words = ("slave", "join", "--no-start", two.master.address, word)
@@ -216,7 +214,7 @@ def test_a_name_that_is_taken_is_refused_and_costs_the_word_nothing(two: Two) ->
     assert (known["beta"], known["named"], known["root"]) == (True, True, False)
 
 
-def test_words_and_enrolled_keys_are_good_after_the_masters_restart(two: Two) -> None:
+def test_tokens_and_enrolled_keys_are_valid_after_the_masters_restart(two: Two) -> None:
     word = word_of(two.master, "--slave")
     (slave,) = slaves(two.master)
     restart(two.master)
@@ -233,14 +231,14 @@ def test_words_and_enrolled_keys_are_good_after_the_masters_restart(two: Two) ->
 
 
 def restart(machine: Machine) -> None:
-    """The master, as an administrator without systemd would."""
+    """Restart the master, as an administrator without systemd would."""
     machine.run("sh", "-c", "kill $(cat /var/lib/offerd/master.pid)")
     wait_until(lambda: not pids_of(machine, "offerd_cli.main master"), "the master to end")
     machine.begin("master", "--config", "/etc/offerd/master.toml")
     wait_until(lambda: machine.offerd("status").returncode == 0, "the master to answer")
 
 
-# -- taking back --------------------------------------------------------------------------------------------------------
+# -- revoking -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_key_of_the_masters_file_is_not_revoked_by_a_command(two: Two) -> None:
@@ -268,7 +266,7 @@ def test_a_revoked_slaves_connection_executors_and_tasks_end_within_seconds(two:
     refusal = two.other.offerd("slave", "--config", "/etc/offerd/slave.toml")
     assert refusal.returncode == 1
     assert "the master does not know our key" in refusal.stderr
-    # With another word it is a slave again, and with another key: somebody else may have the one that was taken back.
+    # With another token it becomes a slave again, with a new key, as somebody else may have the revoked one.
     revoked = two.other.read("/etc/offerd/slave/beta.key")
     two.other.run("rm", "/etc/offerd/slave.toml")
     joined = two.other.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
@@ -289,7 +287,7 @@ def test_the_masters_host_becomes_a_slave_too_and_its_operator_stays_one(two: Tw
         wait_until(lambda: len(slaves(two.master)) == 1, "the slave to end", timeout_s=ENDS_S)
 
 
-def test_a_key_of_a_slave_outlives_what_is_removed_from_the_store(two: Two) -> None:
+def test_a_slaves_key_survives_removal_of_its_cluster_from_the_store(two: Two) -> None:
     place = {"OFFERD_CONFIG": "/etc/offerd-removed"}
     words = ("slave", "join", "--no-start", "--name", "removed", "--cluster", "lab", two.master.address)
     joined = two.other.offerd(*words, word_of(two.master, "--slave"), variables=place)
@@ -299,7 +297,7 @@ def test_a_key_of_a_slave_outlives_what_is_removed_from_the_store(two: Two) -> N
     assert two.master.offerd("keys", "revoke", "removed").returncode == 0
 
 
-def test_a_person_joins_in_one_line_and_what_runs_ends_with_the_key(two: Two) -> None:
+def test_a_person_joins_in_one_line_and_its_tasks_end_with_the_key(two: Two) -> None:
     person = {"OFFERD_CONFIG": "/etc/offerd-carol"}
     word = word_of(two.master, "--framework", "science,root")
     joins = ("cluster", "join", "prod", two.master.address, word, "--as", "carol")

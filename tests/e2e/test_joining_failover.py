@@ -1,4 +1,4 @@
-"""Words and enrolled keys in ZooKeeper: known to all masters, good after a fail-over, believed only if a master wrote them."""
+"""Tokens and enrolled keys in ZooKeeper: known to all masters, valid after a fail-over, accepted only from masters."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def opened(address: ZooKeeperAddress) -> Iterator[Callable[..., Kept]]:
 
 @pytest.fixture
 def masters_client(address: ZooKeeperAddress) -> Iterator[KazooClient]:
-    """Somebody who has the masters' password, which goes over the wire, but not their key."""
+    """A client with the masters' password, which ZooKeeper sees, but without their key."""
     client = new_client(address, access=ACCESS)
     client.start()
     yield client
@@ -119,11 +119,11 @@ class Kept:
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> int:
-    """How many masters have said that they do not take what is there; each says it once."""
+    """How many masters have logged that they refuse the entries; each does so once."""
     return sum("were not written by a master" in record.getMessage() for record in caplog.records)
 
 
-def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_later(
+def test_all_masters_know_what_the_leader_has_written(
     opened: Callable[..., Kept],
 ) -> None:
     leader, standby = opened(), opened()
@@ -146,14 +146,14 @@ def test_what_the_leader_writes_the_others_know_and_so_does_one_that_starts_late
     assert (set(late.contents.keys), late.contents.tokens) == ({"host8"}, {})
 
 
-def test_a_master_that_leads_no_more_writes_nothing(opened: Callable[..., Kept]) -> None:
+def test_a_master_that_does_not_lead_any_more_writes_nothing(opened: Callable[..., Kept]) -> None:
     deposed, other = opened(), opened()
     assert "no longer leads" in deposed.keep(Change({"host7": enrolled("host7")}), epoch=4)
     assert other.keep(Change({"host8": enrolled("host8")})) == ""
     other.wait_for("host8")
 
 
-def test_two_who_write_at_once_lose_nothing(opened: Callable[..., Kept]) -> None:
+def test_two_masters_that_write_at_once_lose_nothing(opened: Callable[..., Kept]) -> None:
     one, two = opened(), opened()
     kept: list[ChangeKept] = []
     for number in range(5):
@@ -191,7 +191,7 @@ def test_nobody_without_the_masters_credentials_reads_or_writes_them(
 
 
 @pytest.mark.parametrize("what", ["another key", "an altered table", "a key less", "garbage", "an old state"])
-def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts(
+def test_entries_that_no_master_has_written_are_refused_and_known_ones_stay(
     opened: Callable[..., Kept],
     address: ZooKeeperAddress,
     masters_client: KazooClient,
@@ -223,7 +223,7 @@ def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts
         each.look()
         assert set(each.contents.keys) == {"host7"}
         assert not each.contents.keys["host7"].principal.operator
-    # One that knows nothing yet lets in nobody rather than anybody.
+    # A master that knows nothing yet accepts no key.
     if what != "an old state":
         late = opened()
         wait_until(lambda: refusals(caplog) == 3, "the late one to have refused it")
@@ -231,7 +231,7 @@ def test_what_no_master_has_written_is_not_taken_and_what_was_known_still_counts
         assert (late.reads, late.keys.is_read) == (0, False)
 
 
-def test_masters_of_another_key_take_none_of_it(
+def test_masters_with_another_key_refuse_all_entries(
     opened: Callable[..., Kept], caplog: pytest.LogCaptureFixture
 ) -> None:
     opened().keep(Change({"host7": enrolled("host7")}))
@@ -246,7 +246,7 @@ def test_masters_of_another_key_take_none_of_it(
 
 @pytest.fixture
 def keyring(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Keyring:
-    """We are `ops`."""
+    """The tests use the key of `ops`."""
     made = Keyring(tmp_path_factory.mktemp("keys"))
     for name, value in made.environment("ops").items():
         monkeypatch.setenv(name, value)
@@ -285,7 +285,7 @@ def kill_leader(cluster: LocalCluster) -> Daemon:
     return old
 
 
-def test_words_keys_and_revocations_are_the_same_under_the_next_leader(
+def test_tokens_keys_and_revocations_are_the_same_under_the_next_leader(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     word, mine, other = new_word(cluster, keyring, uses=2), new_keys(keyring), new_keys(keyring)

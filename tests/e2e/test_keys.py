@@ -1,4 +1,4 @@
-"""Keys on the wire, with real daemons: who is let in, as whom, and what the log and the counters say of the others."""
+"""Keys with real daemons: which principals are accepted, and how others are logged and counted."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def connection(cluster: LocalCluster, keys: Keys | None, decoder: Any) -> Iterat
 
 
 def answer_to(cluster: LocalCluster, keys: Keys, message: m.Message, decoder: Any) -> m.Message:
-    """The master's first word after this one."""
+    """The master's first message after this one."""
     with connection(cluster, keys, decoder) as client:
         client.send(message)
         client.flush()
@@ -102,9 +102,7 @@ def offerd_as(
     )
 
 
-def test_a_task_of_somebody_who_may_runs_and_his_ids_bear_his_name(
-    cluster: LocalCluster, keyring: Keyring
-) -> None:
+def test_a_principals_task_runs_and_its_ids_contain_its_name(cluster: LocalCluster, keyring: Keyring) -> None:
     with cluster.ask() as asked:
         (slave,) = asked.slaves()
     assert owner_of(slave.info.slave_id) == "host"
@@ -116,7 +114,7 @@ def test_a_task_of_somebody_who_may_runs_and_his_ids_bear_his_name(
         assert owner_of(framework.driver.framework_id) == "alice"
 
 
-def test_the_command_line_speaks_with_the_key_of_a_flag_or_of_the_environment(
+def test_the_command_line_uses_the_key_of_an_option_or_of_the_environment(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     asked = offerd_as(keyring, "ops", cluster, "slaves", "--json")
@@ -145,7 +143,7 @@ def test_an_unknown_key_is_refused_at_the_handshake_written_down_and_counted(
 
 
 @pytest.mark.parametrize("what", ["no key", "the key of another master"])
-def test_without_a_key_or_with_another_masters_nothing_is_heard_and_it_is_counted(
+def test_connections_without_a_key_or_with_another_masters_are_refused_and_counted(
     cluster: LocalCluster, keyring: Keyring, what: str
 ) -> None:
     keys = None if what == "no key" else Keys(keyring.keys("alice").secret, keyring.public("bob"))
@@ -176,9 +174,9 @@ def test_a_foreign_slave_id_is_refused_and_the_slave_stays(cluster: LocalCluster
     with cluster.ask() as asked:
         (slave,) = asked.slaves()
     before = refused(cluster)
-    hello = m.RegisterSlave(m.SlaveInfo("thief", LITTLE, slave.info.slave_id))
+    registration = m.RegisterSlave(m.SlaveInfo("thief", LITTLE, slave.info.slave_id))
     for name, word in (("rack", "was not given to rack"), ("alice", "alice may not be a slave")):
-        answer = answer_to(cluster, keyring.keys(name), hello, codec.to_slave)
+        answer = answer_to(cluster, keyring.keys(name), registration, codec.to_slave)
         assert isinstance(answer, m.SlaveRefused)
         assert answer.reason == Reason.NOT_AUTHORIZED
         assert word in answer.message
@@ -214,7 +212,7 @@ def test_a_foreign_framework_id_role_or_user_is_refused_and_gets_no_offer(
                 while not any(isinstance(message, m.NotRegistered) for message in heard):
                     assert client.socket.poll(WAIT_MS), f"the master is silent after {heard}"
                     heard += [message for _, messages in client.drain() for message in messages]
-                # The second message comes from nobody: the hello did not count.
+                # The second message comes from an unregistered peer, as the registration was refused.
                 first, *_ = heard
                 assert isinstance(first, m.FrameworkRefused)
                 assert (first.reason, first.message) == (Reason.NOT_AUTHORIZED, word)
@@ -234,7 +232,7 @@ def test_a_scheduler_of_a_foreign_role_ends_with_the_reason(cluster: LocalCluste
     assert caught.value.reason == Reason.NOT_AUTHORIZED
 
 
-def test_ids_stay_bound_and_tasks_run_on_through_a_restart_of_the_master(
+def test_ids_stay_with_their_owners_and_tasks_run_on_through_a_restart_of_the_master(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     with cluster.ask() as asked:
@@ -248,7 +246,7 @@ def test_ids_stay_bound_and_tasks_run_on_through_a_restart_of_the_master(
         cluster.master.signal(signal.SIGKILL)
         cluster.master.wait(10)
         cluster.master.start()
-        # The thieves may come before the owners: a new master knows neither.
+        # The impostors may come before the owners: a new master knows neither.
         stolen = m.RegisterFramework(m.FrameworkInfo("thief", FrameworkID(mine)))
         assert isinstance(
             answer_to(cluster, keyring.keys("bob"), stolen, codec.to_scheduler), m.FrameworkRefused
@@ -267,7 +265,7 @@ def test_ids_stay_bound_and_tasks_run_on_through_a_restart_of_the_master(
         framework.wait_end("before")
 
 
-def test_on_sighup_a_key_taken_away_is_refused_over_the_standing_connection_and_a_bad_file_changes_nothing(
+def test_at_sighup_a_removed_key_is_refused_at_once_and_a_bad_file_changes_nothing(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     with connection(cluster, keyring.keys("rack"), codec.to_slave) as client:
@@ -286,10 +284,10 @@ def test_on_sighup_a_key_taken_away_is_refused_over_the_standing_connection_and_
         wait_until(lambda: "cannot read the keys again" in log_of(cluster), "the bad file to be read")
         keyring.authorize({name: table for name, table in TABLES.items() if name != "rack"})
         cluster.master.signal(signal.SIGHUP)
-        hello = m.RegisterSlave(m.SlaveInfo("second", LITTLE, registered.slave_id))
+        registration = m.RegisterSlave(m.SlaveInfo("second", LITTLE, registered.slave_id))
         answers: list[m.Message] = []
         wait_until(
-            lambda: answers.append(say(hello)) or isinstance(answers[-1], m.SlaveRefused),  # type: ignore[func-returns-value]
+            lambda: answers.append(say(registration)) or isinstance(answers[-1], m.SlaveRefused),  # type: ignore[func-returns-value]
             "the key to be refused",
         )
     keyring.authorize(TABLES)
@@ -337,7 +335,7 @@ def test_a_peer_whose_keys_are_wrong_says_so_in_one_line(
         OperatorClient(cluster.address)
 
 
-def test_the_master_of_a_key_that_is_not_the_named_one_is_not_spoken_to(
+def test_a_master_with_another_key_than_the_named_one_is_refused(
     cluster: LocalCluster, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MASTER_KEY_VARIABLE, public_of(read_secret(keyring.file("bob"))))

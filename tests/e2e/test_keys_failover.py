@@ -1,4 +1,4 @@
-"""Keys and hot standbys together: one pair for all masters, and whose an id is outlives the leader that gave it."""
+"""Keys with hot standbys: one pair for all masters, and the owner of an id survives the leader that gave it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = needs_zookeeper
 
 @pytest.fixture
 def keyring(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Keyring:
-    """We are `ops`, unless a test says otherwise."""
+    """The tests use the key of `ops`, unless they say otherwise."""
     made = Keyring(tmp_path_factory.mktemp("keys"))
     for name, value in made.environment("ops").items():
         monkeypatch.setenv(name, value)
@@ -48,7 +48,7 @@ def cluster(keyring: Keyring) -> Iterator[LocalCluster]:
 
 
 def _recorder(cluster: LocalCluster, keyring: Keyring, name: str) -> Recorder:
-    """A scheduler with this one's key."""
+    """A scheduler with this principal's key."""
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in keyring.environment(name).items():
             patch.setenv(variable, value)
@@ -98,7 +98,7 @@ def _lets_in(master: Daemon, keyring: Keyring, name: str) -> bool:
         context.term()
 
 
-def test_a_standby_lets_in_by_the_keys_that_sighup_had_it_read_and_so_it_does_once_it_leads(
+def test_a_standby_master_uses_the_keys_that_it_has_read_at_sighup(
     cluster: LocalCluster, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (standby,) = (master for master in cluster.masters if master is not cluster.leader())

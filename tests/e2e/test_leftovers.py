@@ -1,4 +1,4 @@
-"""Files that tasks leave while their executor lives on: each goes when its owner has it, or by and by."""
+"""Files of ended tasks in a running executor are removed when they were fetched, or after some time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def left(cluster: LocalCluster, place: str) -> list[Path]:
     return sorted(work_dir.glob(f"containers/*/sandbox/{place}/*"))
 
 
-def test_results_go_as_soon_as_they_have_been_fetched(cluster: LocalCluster) -> None:
+def test_results_are_removed_as_soon_as_they_have_been_fetched(cluster: LocalCluster) -> None:
     with offerd.ClusterExecutor(cluster.address, cpus=1) as executor:
         futures = [executor.submit(bytes, MEGABYTE + n) for n in range(12)]
         assert [len(future.result(60)) for future in futures] == [MEGABYTE + n for n in range(12)]
@@ -37,7 +37,7 @@ def test_results_go_as_soon_as_they_have_been_fetched(cluster: LocalCluster) -> 
         wait_until(lambda: not left(cluster, "results"), "results that were fetched to be removed")
 
 
-def test_outputs_that_a_map_has_printed_go_and_what_else_tasks_leave_goes_by_age(
+def test_fetched_outputs_are_removed_and_other_leftovers_by_age(
     cluster: LocalCluster,
 ) -> None:
     number = f"600.{uuid.uuid4().int % 10**12:012d}"
@@ -47,7 +47,7 @@ def test_outputs_that_a_map_has_printed_go_and_what_else_tasks_leave_goes_by_age
     )
     try:
         wait_until(lambda: processes_with(number), "the last one to run")
-        # What `big` has left was its output alone; of `b` its own file stays.
+        # `big` has left only its output; `b` has also left a file, which stays.
         wait_until(lambda: len(left(cluster, "tasks")) == 2, "a directory to go with the output in it")
         slave = cluster.slaves[0]
         slave.words += ["--gc-delay", "1s"]

@@ -1,4 +1,4 @@
-"""The keys of clusters on this host, and their place in the account's store, where they stand as long as the cluster."""
+"""Keys of clusters on this host: they are in the account's store as long as the cluster runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def small(**more: object) -> LocalCluster:
     return LocalCluster(1, cpus="2", mem="256M", isolation="noop", **more)  # type: ignore[arg-type]
 
 
-def test_two_clusters_at_once_are_both_found_and_the_first_stays_the_current_one(store: Store) -> None:
+def test_two_clusters_at_once_are_found_and_the_first_stays_current(store: Store) -> None:
     with small() as first, small() as second:
         assert (first.name, second.name, store.read().current) == ("local", "local-2", "local")
         for cluster in (first, second):
@@ -56,7 +56,7 @@ def test_two_clusters_at_once_are_both_found_and_the_first_stays_the_current_one
             assert (third.name, store.read().current) == ("local-3", "local-2")
 
 
-def test_whoever_has_keys_to_another_cluster_starts_one_with_keys_of_its_own(
+def test_an_account_with_keys_to_another_cluster_starts_one_with_new_keys(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").mkdir()
@@ -87,7 +87,7 @@ def test_an_owner_that_is_killed_leaves_nothing_in_the_store(store: Store) -> No
     )
 
 
-def test_what_lies_in_the_clusters_directory_is_for_its_owner_and_what_tasks_need(store: Store) -> None:
+def test_the_clusters_directory_is_only_for_its_owner_and_its_tasks(store: Store) -> None:
     with small() as cluster:
         assert run_offerd(cluster, "run", "--", "true").returncode == 0
         modes = {path.name: path.stat().st_mode & 0o777 for path in cluster.base.iterdir()}
@@ -100,7 +100,7 @@ def test_what_lies_in_the_clusters_directory_is_for_its_owner_and_what_tasks_nee
         )
 
 
-def test_every_daemon_has_a_key_and_tells_its_owner_by_it() -> None:
+def test_every_daemon_has_a_key_and_knows_its_owner_by_it() -> None:
     with small() as cluster:
         (slave,) = listing(cluster, "slaves")["slaves"]
         assert slave["slave_id"].endswith("@slave-1")
@@ -140,7 +140,7 @@ MODULES = ("tomllib", "zmq", "msgspec", "offerd", "offerd_cli", "offerd_slave", 
 
 
 def test_nothing_is_imported_from_the_directory_in_which_a_cluster_is_started(tmp_path: Path) -> None:
-    """As root in a directory where everybody may write, another account's module would run as root."""
+    """Otherwise root, in a directory that everybody may write, would run another account's module."""
     found = tmp_path / "found"
     place = tmp_path / "place"
     place.mkdir()

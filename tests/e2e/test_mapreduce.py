@@ -1,4 +1,4 @@
-"""MapReduce on real clusters: the same bytes as a single process, whatever dies on the way."""
+"""MapReduce on real clusters: the same bytes as a single process, whatever dies meanwhile."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def expected(texts: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def answers(texts: Path, expected: list[bytes]) -> dict[str, list[bytes]]:
-    """What one process makes of the texts."""
+    """The results of one process for these texts."""
     index: dict[bytes, set[bytes]] = {}
     every_line: list[bytes] = []
     for path in texts.iterdir():
@@ -133,8 +133,8 @@ def test_a_sort_is_one_over_all_parts_and_spills_when_memory_is_short(
     assert lines_of(tmp_path / "out") == sorted((texts / "a.txt").read_bytes().split(b"\n")[:-1])
 
 
-def test_lines_are_sorted_by_key_also_when_values_come_late(cluster: LocalCluster, tmp_path: Path) -> None:
-    """The beginning looks as if no line had a value, and for such lines another order would do."""
+def test_lines_are_sorted_by_key_even_if_values_come_late(cluster: LocalCluster, tmp_path: Path) -> None:
+    """At first no line has a value, and without values another order would do."""
     keys = [b"b%05d" % number for number in range(20_000)]
     lines = [*keys, *(b"a\x01\tx", b"a\ty", b"a", b"a\x01", b"a\tz"), *keys]
     (tmp_path / "in").write_bytes(b"\n".join(lines) + b"\n")
@@ -194,7 +194,7 @@ def test_a_job_that_cannot_succeed_says_why_and_leaves_no_output(
         (["--input", "/etc/hostname", "-D", "mapreduce.job.reduces=2"], b"the reducer is missing"),
     ],
 )
-def test_bad_input_is_told_in_one_line_and_nothing_is_begun(
+def test_bad_input_is_refused_in_one_line_and_nothing_is_started(
     cluster: LocalCluster, tmp_path: Path, words: list[str], complaint: bytes
 ) -> None:
     done = offerd(cluster, "mapreduce", "--mapper", "cat", "--output", str(tmp_path / "out"), *words)
@@ -270,9 +270,7 @@ def test_data_sets_are_read_where_they_lie(
     assert offerd(cluster, "data", "rm", "texts").returncode == 2
 
 
-def test_replicas_that_were_lost_are_made_again_of_what_is_whole(
-    cluster: LocalCluster, tmp_path: Path
-) -> None:
+def test_lost_replicas_are_made_again_from_undamaged_ones(cluster: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("".join(f"{number}\n" for number in range(1000)))
     hosts = blocks.hosts(cluster.address)
     stored = blocks.put("worn", [str(tmp_path / "in")], hosts, replicas=2, block_bytes=500)
@@ -286,7 +284,7 @@ def test_replicas_that_were_lost_are_made_again_of_what_is_whole(
         found = blocks.find("worn", hosts)
         assert found is not None
         assert found.short == 0
-        # Of one block only a damaged replica is left: that is never copied.
+        # One block has only a damaged replica left, which is never copied.
         first = found.blocks[0]
         (file,) = cluster.base.glob(f"{first.places[0].hostname}/**/worn/{first.name}")
         file.chmod(0o600)
@@ -347,7 +345,7 @@ def test_a_mapper_that_leaves_a_process_behind_has_ended_with_its_program(
     assert lines_of(tmp_path / "out") == Path("/etc/hostname").read_bytes().splitlines()
 
 
-def test_commands_have_the_umask_of_who_submits(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_commands_have_the_submitters_umask(cluster: LocalCluster, tmp_path: Path) -> None:
     ours = os.umask(0o027)
     done = offerd(
         cluster, "mapreduce", "--mapper", 'cat >/dev/null; echo "m $(umask)"', "--combiner", 'cat; echo "c $(umask)"',
@@ -358,7 +356,7 @@ def test_commands_have_the_umask_of_who_submits(cluster: LocalCluster, tmp_path:
     assert {line.rstrip(b"\t") for line in lines_of(tmp_path / "out")} == {b"m 0027", b"c 0027", b"r 0027"}
 
 
-def test_fields_are_keys_as_hadoop_streaming_has_them_and_a_status_may_be_no_failure(
+def test_fields_are_keys_as_in_hadoop_streaming_and_a_status_may_be_ignored(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
     lines = [f"{a}.{b}.{c}" for a in range(5) for b in range(20) for c in "xy"]

@@ -81,7 +81,7 @@ def test_lines_of_any_bytes_and_values_of_any_kind_come_to_a_reduce_as_they_were
         yield line, math.inf
         yield line, (1, b"x")
 
-    def tell(key: str, values: Iterator[object]) -> Iterator[tuple[str, str]]:
+    def show(key: str, values: Iterator[object]) -> Iterator[tuple[str, str]]:
         yield key, repr(sorted(values, key=repr))
 
     def count_letters(line: str) -> Iterator[tuple[str, object]]:
@@ -89,13 +89,13 @@ def test_lines_of_any_bytes_and_values_of_any_kind_come_to_a_reduce_as_they_were
 
     (tmp_path / "f").write_bytes(b"caf\xe9\ncaf\xe8\n")
     where: dict[str, Any] = {"input": tmp_path / "f", "master": cluster.address}
-    mapreduce.run(pairs, tell, output=tmp_path / "out", **where)
-    told = b"\t[(1, b'x'), inf]"
-    assert sorted(lines_of(tmp_path / "out")) == [b"caf\xe8" + told, b"caf\xe9" + told]
+    mapreduce.run(pairs, show, output=tmp_path / "out", **where)
+    shown = b"\t[(1, b'x'), inf]"
+    assert sorted(lines_of(tmp_path / "out")) == [b"caf\xe8" + shown, b"caf\xe9" + shown]
     with pytest.raises(
         OfferdError, match=r"a collections\.Counter would not come from map to reduce as it is"
     ):
-        mapreduce.run(count_letters, tell, output=tmp_path / "none", max_attempts=1, **where)
+        mapreduce.run(count_letters, show, output=tmp_path / "none", max_attempts=1, **where)
 
 
 class RunsCode:
@@ -108,10 +108,10 @@ class RunsCode:
         return os.mkdir, (str(self.path),)
 
 
-def test_functions_that_were_changed_where_slaves_hold_them_are_not_run(
+def test_functions_that_were_changed_on_a_slave_are_not_run(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a slave could, or whoever may write to its files."""
+    """A slave could do this, or a process that may write its files."""
     place, evil = framework._place, pickle.dumps(RunsCode(tmp_path / "ran"))
 
     def place_another(job_id: str, contents: dict[str, bytes], *rest: Any) -> Any:

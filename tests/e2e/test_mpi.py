@@ -1,4 +1,4 @@
-"""`offerd mpi` with real MPI programs on a real cluster: what they compute, how they end, and that nothing stays."""
+"""`offerd mpi` with real MPI programs on a real cluster: results, ends, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_allreduce_over_three_slaves_gives_every_rank_the_sum(
     )
 
 
-def test_ping_pong_between_two_slaves_tells_its_latency(
+def test_ping_pong_between_two_slaves_reports_its_latency(
     cluster: LocalCluster, programs: dict[str, str]
 ) -> None:
     done = offerd(
@@ -119,7 +119,7 @@ def test_a_python_program_runs_with_mpi4py(cluster: LocalCluster, tmp_path: Path
     assert (done.returncode, done.stdout) == (0, b"[0] pi is 3.1415926536 by 3 ranks\n"), done.stderr
 
 
-def test_every_rank_says_hello_with_its_label_from_the_directory_where_we_are(
+def test_every_rank_prints_with_its_label_from_the_current_directory(
     cluster: LocalCluster, programs: dict[str, str]
 ) -> None:
     folder = Path(programs["hello"]).parent
@@ -130,7 +130,7 @@ def test_every_rank_says_hello_with_its_label_from_the_directory_where_we_are(
     assert done.stderr == b""
 
 
-def test_rank_0_reads_our_standard_input(cluster: LocalCluster) -> None:
+def test_rank_0_reads_the_clients_standard_input(cluster: LocalCluster) -> None:
     done = offerd(
         cluster, "mpi", "-n", "2", *SMALL, "--", "sh", "-c", "[ $PMI_RANK = 1 ] || cat", stdin=b"a\nb\n"
     )
@@ -138,7 +138,7 @@ def test_rank_0_reads_our_standard_input(cluster: LocalCluster) -> None:
 
 
 @pytest.mark.parametrize("is_queued", [False, True])
-def test_ranks_have_the_umask_of_who_submits(is_queued: bool, cluster: LocalCluster, tmp_path: Path) -> None:
+def test_ranks_have_the_submitters_umask(is_queued: bool, cluster: LocalCluster, tmp_path: Path) -> None:
     queue = ("--queue", str(tmp_path), "--wait") if is_queued else ()
     server = begin(cluster, "mpi", "--queue", str(tmp_path)) if is_queued else None
     job = words("mpi", *queue, "-n", "2", *SMALL, "--no-label", "--", "sh", "-c", "umask")
@@ -155,7 +155,7 @@ def test_ranks_have_the_umask_of_who_submits(is_queued: bool, cluster: LocalClus
     assert (done.returncode, done.stdout.count(b"0027\n")) == (0, 2), done.stderr
 
 
-# -- every byte of it -------------------------------------------------------------------------------------------------
+# -- output --------------------------------------------------------------------------------------------------------
 
 WRITER = r"""
 import os, sys
@@ -166,7 +166,7 @@ for data in [*parts, b"%s no end" % letter]:
         data = data[os.write(1, data):]
 sys.exit(int(sys.argv[1]) if letter == b"a" else 0)
 """
-"""What a rank writes: long lines, ends of lines of other systems, bytes that are no text, and a last line without an end."""
+"""A rank's output: long lines, other systems' line ends, bytes that are no text, and a last line without an end."""
 
 
 def written_by(rank: int) -> list[bytes]:
@@ -195,7 +195,7 @@ def test_every_line_comes_whole_and_labelled_once_however_long_it_is(cluster: Lo
     assert by_rank(done.stdout) == {rank: written_by(rank) for rank in range(3)}
 
 
-def test_all_that_a_rank_wrote_before_it_failed_comes_as_it_is(cluster: LocalCluster) -> None:
+def test_output_of_a_rank_before_its_failure_arrives_unchanged(cluster: LocalCluster) -> None:
     done = offerd(cluster, "mpi", "-n", "1", *SMALL, "--no-label", "--", sys.executable, "-c", WRITER, "5")
     assert (done.returncode, done.stderr) == (5, b"offerd mpi: rank 0 exited with status 5\n")
     assert done.stdout.split(b"\n") == written_by(0)
@@ -241,11 +241,11 @@ def test_a_rank_that_dies_ends_the_job_with_its_status_and_its_reason(
         ("(setsid sh -c 'trap : TERM; while :; do sleep DURATION; done' &);", 3),
     ],
 )
-def test_a_rank_is_over_when_its_program_has_ended_whatever_it_leaves_behind(
+def test_a_rank_ends_with_its_program_whatever_that_leaves(
     cluster: LocalCluster, duration: str, leaves: str, status: int
 ) -> None:
     program = f"{leaves.replace('DURATION', duration)} echo hi; exit {status}"
-    # Where one fails, another may be ended before it has said anything.
+    # If one rank fails, another may be ended before it has written anything.
     ranks = 1 if status else 2
     done = offerd(cluster, "mpi", "-n", str(ranks), *SMALL, "--no-label", "--", "sh", "-c", program)
     assert (done.returncode, done.stdout) == (status, b"hi\n" * ranks), done.stderr
@@ -285,7 +285,7 @@ def test_output_streams_while_ranks_run_and_ctrl_c_ends_them_all(
     assert processes_with(duration) == []
 
 
-def test_a_client_that_is_killed_outright_takes_its_ranks_and_its_process_manager_with_it(
+def test_ranks_and_process_manager_end_with_a_killed_client(
     cluster: LocalCluster, programs: dict[str, str], duration: str
 ) -> None:
     process = begin(cluster, "mpi", "-n", "4", *SMALL, "--per-slave", "2", "--", "sleep", duration)
@@ -294,7 +294,7 @@ def test_a_client_that_is_killed_outright_takes_its_ranks_and_its_process_manage
     wait_until(lambda: processes_with(duration) == [], "ranks and process manager to end")
 
 
-def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked_with_all_of_its_input(
+def test_a_job_with_retries_starts_again_with_all_its_input_when_a_slave_freezes(
     duration: str, tmp_path: Path
 ) -> None:
     need_mpich()
@@ -338,10 +338,10 @@ def test_a_job_whose_slave_freezes_begins_anew_on_others_if_asked_with_all_of_it
         wait_until(lambda: processes_with(duration) == [], "all ranks to end")
 
 
-def test_nothing_of_a_job_listens_elsewhere_or_is_given_what_the_job_did_not_name(
+def test_a_job_listens_only_at_its_slaves_addresses_and_gets_only_named_variables(
     cluster: LocalCluster, programs: dict[str, str]
 ) -> None:
-    """Neither the process manager, nor the proxies, nor the ranks, on all of whose hosts' interfaces MPICH would listen."""
+    """By default MPICH's process manager, proxies and ranks would listen on all interfaces."""
     steps = str(10**9)
     options = ("-n", "4", *SMALL, "--per-slave", "2", "-e", "NAMED=1", "-e", "UCX_TLS=tcp,self")
     process = leftovers.start(
@@ -507,7 +507,7 @@ def test_a_drained_queue_ends_when_its_jobs_have(
     assert (tmp_path / f"{put.stdout.decode().strip()}.end").exists()
 
 
-def test_a_queue_that_cannot_be_written_is_served_no_more(
+def test_a_queue_that_cannot_be_written_is_no_longer_served(
     cluster: LocalCluster, programs: dict[str, str], tmp_path: Path
 ) -> None:
     put = offerd(cluster, "mpi", "--queue", str(tmp_path), "-n", "2", *SMALL, "--", programs["hello"])

@@ -1,4 +1,4 @@
-"""MPI over hosts with networks of their own: ranks that can only meet by TCP, and links that go down."""
+"""MPI over several hosts: ranks that can only connect by TCP, and links that go down."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def listening(program: str) -> set[str]:
 
 
 def listeners(pid: int) -> set[str]:
-    """Of one process, in its own network: rows of Linux's proc_net_tcp.rst, 0A is LISTEN."""
+    """The listening addresses of one process in its network namespace, from /proc/PID/net/tcp; 0A is LISTEN."""
     sockets = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return {
@@ -96,7 +96,7 @@ def listeners(pid: int) -> set[str]:
     }
 
 
-def test_ranks_on_hosts_of_their_own_solve_it_together_and_a_link_that_goes_down_ends_a_job(
+def test_ranks_on_several_hosts_work_together_and_a_dead_link_ends_a_job(
     tmp_path: Path,
 ) -> None:
     need_mpich()

@@ -35,7 +35,7 @@ def cluster() -> Iterator[LocalCluster]:
 def peer(address: str, keys: Keys | None = None) -> Iterator[zmq.Socket[bytes]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = context.socket(zmq.DEALER)
-    client.setsockopt(zmq.LINGER, 20_000)  # what a busy master has not read yet is not given up
+    client.setsockopt(zmq.LINGER, 20_000)  # so that messages are sent that a busy master has not read yet
     if keys is not None:
         client.curve_secretkey, client.curve_serverkey = keys.secret.encode(), keys.master.encode()
         client.curve_publickey = public_of(keys.secret).encode()
@@ -48,7 +48,7 @@ def peer(address: str, keys: Keys | None = None) -> Iterator[zmq.Socket[bytes]]:
 
 
 def nonsense(seed: int) -> list[bytes]:
-    """Frames that are none: random, cut, flipped, of the wrong shape, deep, huge."""
+    """Invalid frames: random, cut, flipped, of the wrong shape, deep, huge."""
     chance = random.Random(seed)
     good = next(codec.frames([m.Ping(), m.RegisterFramework(m.FrameworkInfo("f")), m.TeardownFramework()]))
     flipped = bytearray(good)
@@ -67,7 +67,7 @@ def nonsense(seed: int) -> list[bytes]:
         PACK(7),
         b"\x92\x00" + b"\x91" * 100_000 + b"\xc0",
         b"\x92\x00\xdd\xff\xff\xff\xff",
-        b"\x92\x00\x91\x92\xa5Hello\xa2\xff\xfe",
+        b"\x92\x00\x91\x92\xa5Bytes\xa2\xff\xfe",
     ]
 
 
@@ -97,7 +97,7 @@ def test_master_drops_each_peer_that_sends_nonsense_and_serves_the_others(
     assert_works(cluster)
 
 
-def test_master_takes_no_frame_that_is_too_large_and_no_second_part(cluster: LocalCluster) -> None:
+def test_a_master_refuses_too_large_frames_and_second_parts(cluster: LocalCluster) -> None:
     with peer(*cluster.connection()[:2]) as client:
         client.send(b"x" * (codec.MAX_FRAME_BYTES + 1))
         client.send_multipart([b"\x92\x00\x90", b"\x92\x00\x90", b"\x92\x00\x90"])
@@ -105,7 +105,7 @@ def test_master_takes_no_frame_that_is_too_large_and_no_second_part(cluster: Loc
 
 
 def test_well_formed_but_wrong_messages_change_nothing(cluster: LocalCluster) -> None:
-    """From strangers, and from a registered framework that asks for what is not its."""
+    """From unregistered peers, and from a registered framework that asks for what is not its own."""
     task = m.TaskInfo(TaskID("stolen"), Resources.of(cpus=1, mem="16M"), COMMAND.executor_id)
     wrong: list[m.Message] = [
         m.AcceptOffers([OfferID("O-1")], [task]),
@@ -132,7 +132,7 @@ def test_well_formed_but_wrong_messages_change_nothing(cluster: LocalCluster) ->
         assert (ended.state, ended.exit_status) == (TaskState.FAILED, 5)
 
 
-def test_slave_drops_nonsense_on_the_executors_socket_and_believes_no_forged_hello(
+def test_a_slave_drops_nonsense_and_forged_registrations_on_an_executors_socket(
     cluster: LocalCluster,
 ) -> None:
     path = cluster.slaves[0].work_dir
@@ -176,8 +176,8 @@ def test_file_server_answers_nonsense_with_one_line_and_goes_on(cluster: LocalCl
     assert_works(cluster)
 
 
-def test_a_message_of_parts_without_number_costs_the_master_little_memory(cluster: LocalCluster) -> None:
-    """libzmq hands nothing on before the last part is there: six hundred megabytes, if nobody counted."""
+def test_a_message_of_very_many_parts_costs_the_master_little_memory(cluster: LocalCluster) -> None:
+    """libzmq delivers nothing before the last part: without a bound it would hold six hundred megabytes."""
     status = Path(f"/proc/{cluster.master.pid}/status")
 
     def bytes_of(name: str) -> int:

@@ -1,4 +1,4 @@
-"""The line between master and slave is dead for a while, in both directions or in one, and nothing says so."""
+"""The connection between master and slave is dead for a while, in one direction or both, without an error."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_task_of_a_patient_framework_is_unreachable_and_goes_on_after_the_partit
         assert waits.wait("stays", TaskState.UNREACHABLE).reason == Reason.SLAVE_LOST
         lost = does_not.wait_end("goes")
         assert (lost.state, lost.reason) == (TaskState.LOST, Reason.SLAVE_LOST)
-        assert processes_with(impatient), "nobody could tell the slave"
+        assert processes_with(impatient), "the slave does not know yet"
         cluster.heal()
         wait_until(lambda: waits.states("stays")[-1] is RUNNING, "the task to be back")
-        wait_until(lambda: not processes_with(impatient), "what was called lost to be ended")
+        wait_until(lambda: not processes_with(impatient), "the task reported as lost to be ended")
         assert processes_with(patient) == pids
         waits.driver.kill_task(waits.statuses["stays"][0].task_id)
         assert waits.wait_end("stays").reason == Reason.KILLED_BY_FRAMEWORK
@@ -65,7 +65,7 @@ def test_task_of_a_patient_framework_is_unreachable_and_goes_on_after_the_partit
 
 
 @pytest.mark.parametrize("direction", ["to_master", "to_slave"])
-def test_line_that_is_dead_in_one_direction_loses_the_slave_and_runs_nothing_twice(
+def test_a_connection_dead_in_one_direction_loses_the_slave_and_runs_nothing_twice(
     direction: str, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o777)

@@ -36,8 +36,8 @@ def test_a_task_is_found_in_a_recording(
     daemon = cluster.slaves[0] if whose else cluster.master
     recording = begin(cluster, "debug", "record", "--for", "6s", "--json", *whose)
     wait_until(lambda: "recording for 6 s" in daemon.log.read_text(), "it to have begun")
-    done = offerd(cluster, "run", "--name", "story", "--timeout", "20s", "--", "echo", "told")
-    assert done.stdout == b"told\n", done.stderr
+    done = offerd(cluster, "run", "--name", "story", "--timeout", "20s", "--", "echo", "output")
+    assert done.stdout == b"output\n", done.stderr
     out, err = recording.communicate(timeout=60)
     assert recording.returncode == 0, err
     made = json.loads(out)
@@ -47,12 +47,12 @@ def test_a_task_is_found_in_a_recording(
     assert shown.returncode == 0, shown.stderr
     for word in (*words, "RunTasks", "state=FINISHED"):
         assert word in shown.stdout.decode()
-    told = offerd(cluster, "debug", "replay", made["path"], "--json")
-    assert not [step for step in map(json.loads, told.stdout.splitlines()) if "fault" in step]
+    replayed = offerd(cluster, "debug", "replay", made["path"], "--json")
+    assert not [step for step in map(json.loads, replayed.stdout.splitlines()) if "fault" in step]
 
 
 @pytest.mark.parametrize("who", ["master", "slave"])
-def test_a_signal_has_a_daemon_write_what_it_has(cluster: LocalCluster, who: str) -> None:
+def test_at_a_signal_a_daemon_writes_its_recording(cluster: LocalCluster, who: str) -> None:
     before = recordings(cluster)
     daemon = cluster.master if who == "master" else cluster.slaves[0]
     daemon.signal(signal.SIGUSR2)
@@ -65,7 +65,7 @@ def test_a_signal_has_a_daemon_write_what_it_has(cluster: LocalCluster, who: str
     assert len(listing(cluster, "slaves")["slaves"]) == 1
 
 
-def test_what_cannot_be_recorded_is_said_in_one_line(cluster: LocalCluster) -> None:
+def test_a_failed_recording_is_reported_in_one_line(cluster: LocalCluster) -> None:
     done = offerd(cluster, "debug", "record", "--for", "1s", "--slave", "nowhere")
     assert (done.returncode, done.stderr) == (
         1,

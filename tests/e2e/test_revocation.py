@@ -1,4 +1,4 @@
-"""Real daemons: a framework that holds the whole cluster gives way to one under its guarantee."""
+"""Real daemons: tasks of a framework that holds the whole cluster are revoked for one below its guarantee."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ guarantee = "cpus=1,mem=32M"
 
 
 class Runner(offerd.Scheduler):
-    """Runs these commands, each on a cpu of its own, and keeps what it hears."""
+    """Runs these commands, each on its own cpu, and records statuses and notices."""
 
     def __init__(self, *commands: str) -> None:
         self.waiting = [(TaskID(f"t{number}"), command) for number, command in enumerate(commands)]
@@ -84,7 +84,7 @@ def test_the_latest_task_of_a_greedy_framework_gives_way_to_a_guarantee(tmp_path
             driver.join()
 
 
-def test_a_file_that_was_changed_is_read_again_on_sighup_and_a_wrong_one_changes_nothing(
+def test_at_sighup_a_changed_file_is_read_and_a_wrong_one_changes_nothing(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "master.toml"

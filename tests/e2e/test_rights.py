@@ -1,4 +1,4 @@
-"""Rights and graces with real daemons: nobody runs longer, or as somebody else, than the operator allows."""
+"""Rights and graces with real daemons: tasks run no longer, and as no other user, than the operator allows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from offerd.messages import ExecutorInfo, Reason, TaskState
 from offerd_cli.local_cluster import LocalCluster
 
 SECONDS = 15.0
-"""Longest that what is ended by an operator may still run, on a busy machine."""
+"""How long a task may still run that an operator has ended, on a busy machine."""
 NOBODY = pwd.getpwnam("nobody").pw_uid
-DEAF = "trap '' TERM; while :; do sleep 0.1; done"
+IGNORES_TERM = "trap '' TERM; while :; do sleep 0.1; done"
 FOREVER_S = 2e6
 US = pwd.getpwuid(os.geteuid()).pw_name
-"""As whom a slave that is not root's runs tasks, and nobody else."""
+"""The only user as which a slave without root runs tasks."""
 AUTHORIZED = TABLES | {"mallory": f'roles = ["*"]\nusers = ["nobody", "root", "{US}"]'}
 NO_ROOT = TABLES | {"mallory": 'roles = ["*"]\nusers = ["nobody"]'}
 
@@ -81,14 +81,14 @@ def as_root(cluster: LocalCluster, keyring: Keyring) -> Recorder:
     """Mallory's framework, a task of which runs as root."""
     framework = framework_of(cluster, keyring, "mallory", user="root", failover_timeout_s=60.0)
     framework.driver.start()
-    framework.run("as-root", DEAF)
+    framework.run("as-root", IGNORES_TERM)
     framework.wait("as-root", TaskState.RUNNING)
     assert owners_of_executors(cluster) == {0}
     return framework
 
 
 def owners_of_executors(cluster: LocalCluster) -> set[int]:
-    """The uids of what runs for tasks."""
+    """The uids of executors."""
     mark = f"OFFERD_SANDBOX={cluster.base}".encode()
     found = set()
     for process in Path("/proc").iterdir():
@@ -101,28 +101,30 @@ def owners_of_executors(cluster: LocalCluster) -> set[int]:
     return found
 
 
-def test_a_time_limit_an_operators_kill_and_a_drain_end_what_asks_for_a_grace_of_weeks(
+def test_a_grace_of_weeks_does_not_delay_time_limits_kills_and_drains(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     patient = ExecutorInfo(COMMAND.executor_id, module=COMMAND.module, shutdown_grace_s=FOREVER_S)
     with framework_of(cluster, keyring, "mallory", executors=(patient,)) as framework:
-        framework.run("limited", DEAF, limit_s=1.0, kill_grace_s=FOREVER_S)
-        framework.run("killed", DEAF, kill_grace_s=FOREVER_S)
+        framework.run("limited", IGNORES_TERM, limit_s=1.0, kill_grace_s=FOREVER_S)
+        framework.run("killed", IGNORES_TERM, kill_grace_s=FOREVER_S)
         framework.wait("killed", TaskState.RUNNING)
         framework.driver.kill_task(TaskID("killed"), FOREVER_S)
         assert framework.wait_end("limited", SECONDS).reason == Reason.TASK_TIMEOUT
         assert framework.wait_end("killed", SECONDS).state is TaskState.KILLED
-        framework.run("by-an-operator", DEAF, kill_grace_s=FOREVER_S)
+        framework.run("by-an-operator", IGNORES_TERM, kill_grace_s=FOREVER_S)
         framework.wait("by-an-operator", TaskState.RUNNING)
         assert offerd(cluster, "kill", "by-an-operator").returncode == 0
         framework.wait_end("by-an-operator", SECONDS)
-        framework.run("drained", DEAF)
+        framework.run("drained", IGNORES_TERM)
         framework.wait("drained", TaskState.RUNNING)
         assert offerd(cluster, "drain", "--kill", "slave-1").returncode == 0
         assert framework.wait_end("drained", SECONDS).reason == Reason.SLAVE_DRAINING
 
 
-def test_a_grace_of_weeks_makes_no_short_task_of_a_long_one(cluster: LocalCluster, keyring: Keyring) -> None:
+def test_a_grace_of_weeks_does_not_turn_a_long_task_into_a_short_one(
+    cluster: LocalCluster, keyring: Keyring
+) -> None:
     with framework_of(cluster, keyring, "mallory") as framework:
         framework.run("long", "true", cpus=2, limit_s=59.5, kill_grace_s=FOREVER_S)
         assert framework.wait_end("long").reason == Reason.LONG_TASK_CAP
@@ -132,7 +134,7 @@ def test_a_grace_that_overflows_a_wait_of_the_kernel_ends_no_executor(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     with framework_of(cluster, keyring, "mallory") as framework:
-        framework.run("t", DEAF, kill_grace_s=1e9)
+        framework.run("t", IGNORES_TERM, kill_grace_s=1e9)
         framework.run("neighbour", "sleep 60")
         framework.wait("neighbour", TaskState.RUNNING)
         framework.wait("t", TaskState.RUNNING)
@@ -143,7 +145,7 @@ def test_a_grace_that_overflows_a_wait_of_the_kernel_ends_no_executor(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only a slave that runs as root runs tasks as root")
-def test_a_user_taken_away_ends_its_executors_and_their_scheduler_at_once(
+def test_removing_a_user_right_ends_executors_and_scheduler_at_once(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     framework = as_root(cluster, keyring)
@@ -154,7 +156,7 @@ def test_a_user_taken_away_ends_its_executors_and_their_scheduler_at_once(
 
 
 @pytest.mark.root
-def test_a_framework_whose_user_was_taken_away_comes_back_as_another_and_runs_as_that(
+def test_a_framework_that_lost_a_user_right_can_return_with_another_user(
     cluster: LocalCluster, keyring: Keyring, for_nobody: ExecutorInfo
 ) -> None:
     framework = as_root(cluster, keyring)
@@ -171,7 +173,7 @@ def test_a_framework_whose_user_was_taken_away_comes_back_as_another_and_runs_as
 
 
 @pytest.mark.root
-def test_a_hello_of_another_user_ends_what_runs_as_the_old_one(
+def test_a_registration_with_another_user_ends_executors_of_the_old_one(
     cluster: LocalCluster, keyring: Keyring, for_nobody: ExecutorInfo
 ) -> None:
     first = as_root(cluster, keyring)
@@ -186,18 +188,18 @@ def test_a_hello_of_another_user_ends_what_runs_as_the_old_one(
         first.driver.join(SECONDS)
 
 
-def test_a_key_taken_away_ends_tasks_within_seconds_though_its_scheduler_has_gone(
+def test_removing_a_key_ends_tasks_within_seconds_even_without_their_scheduler(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     with framework_of(cluster, keyring, "mallory", failover_timeout_s=30 * 86_400.0) as framework:
-        framework.run("t", DEAF)
+        framework.run("t", IGNORES_TERM)
         framework.wait("t", TaskState.RUNNING)
         framework.driver.abort()
         authorize(cluster, keyring, TABLES)
         wait_until(lambda: owners_of_executors(cluster) == set(), "its executor to end", SECONDS)
 
 
-# -- what is one's own --------------------------------------------------------------------------------------------------
+# -- own tasks only -----------------------------------------------------------------------------------------------------
 
 
 def offerd_as(
@@ -214,48 +216,48 @@ def offerd_as(
     )
 
 
-def test_who_is_no_operator_lists_explains_and_kills_what_is_his_and_hears_of_nothing_else(
+def test_a_principal_without_operator_rights_sees_and_kills_only_its_own_tasks(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     with (
-        framework_of(cluster, keyring, "mallory") as his,
-        framework_of(cluster, keyring, "alice", role="science") as hers,
+        framework_of(cluster, keyring, "mallory") as mallorys,
+        framework_of(cluster, keyring, "alice", role="science") as alices,
     ):
-        for framework, task in ((his, "his"), (hers, "hers"), (hers, "hers-too")):
+        for framework, task in ((mallorys, "mallorys"), (alices, "alices"), (alices, "alices-other")):
             framework.run(task, "sleep 60")
             framework.wait(task, TaskState.RUNNING)
-        theirs = str(his.driver.framework_id)
+        theirs = str(mallorys.driver.framework_id)
         for command in ("status", "tasks", "frameworks"):
             shown = offerd_as(keyring, "alice", cluster, command)
             assert shown.returncode == 0, shown.stderr
             assert "only frameworks of alice" in shown.stderr
             exact = offerd_as(keyring, "alice", cluster, command, "--json")
             assert json.loads(exact.stdout)["only_of"] == "alice"
-            assert hers.driver.framework_id in exact.stdout or command == "status"
+            assert alices.driver.framework_id in exact.stdout or command == "status"
             assert theirs not in exact.stdout + shown.stdout
-        explained = offerd_as(keyring, "alice", cluster, "explain", str(hers.driver.framework_id))
+        explained = offerd_as(keyring, "alice", cluster, "explain", str(alices.driver.framework_id))
         assert (explained.returncode, "fair share" in explained.stdout) == (0, True), explained.stderr
         assert offerd_as(keyring, "alice", cluster, "explain", theirs).returncode != 0
         for more in ((), ("--framework", theirs)):
-            refused = offerd_as(keyring, "alice", cluster, "kill", "his", *more)
+            refused = offerd_as(keyring, "alice", cluster, "kill", "mallorys", *more)
             assert refused.returncode == 1, refused.stdout
         assert offerd_as(keyring, "alice", cluster, "kill", "--framework", theirs).returncode == 1
-        assert offerd_as(keyring, "alice", cluster, "kill", "hers").returncode == 0
-        assert hers.wait_end("hers", SECONDS).state is TaskState.KILLED
-        assert his.states("his") == [TaskState.RUNNING]
+        assert offerd_as(keyring, "alice", cluster, "kill", "alices").returncode == 0
+        assert alices.wait_end("alices", SECONDS).state is TaskState.KILLED
+        assert mallorys.states("mallorys") == [TaskState.RUNNING]
         everything = offerd(cluster, "tasks", "--json")
         assert json.loads(everything.stdout)["only_of"] == ""
         assert theirs.encode() in everything.stdout
 
 
-def test_a_framework_that_is_gone_is_ended_by_hand_within_seconds(
+def test_an_operator_can_end_a_framework_without_a_scheduler_within_seconds(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
     patient = ExecutorInfo(COMMAND.executor_id, module=COMMAND.module, shutdown_grace_s=FOREVER_S)
     with framework_of(
         cluster, keyring, "alice", role="science", executors=(patient,), failover_timeout_s=30 * 86_400.0
     ) as framework:
-        framework.run("t", DEAF, kill_grace_s=FOREVER_S)
+        framework.run("t", IGNORES_TERM, kill_grace_s=FOREVER_S)
         framework.wait("t", TaskState.RUNNING)
         framework.driver.abort()
     assert owners_of_executors(cluster) != set()

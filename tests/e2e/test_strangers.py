@@ -1,4 +1,4 @@
-"""A default cluster of root's, and an account of the same host that has no key: no port, path socket or file answers it."""
+"""A default cluster of root, and an account of the same host without a key: no port, path socket or file answers it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOBODY = 65534
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """As `offerd local` makes it: nothing is said of keys."""
+    """A cluster as `offerd local` makes it, with the default keys."""
     with LocalCluster(slaves=2, cpus="2", mem="512M", isolation="noop") as cluster:
         yield cluster
 
@@ -38,7 +38,7 @@ def as_nobody(*arguments: str) -> list[dict[str, object]]:
 
 
 def processes(cluster: LocalCluster) -> list[psutil.Process]:
-    """The daemons, and whatever they have started."""
+    """The daemons, and all processes that they have started."""
     found = []
     for daemon in cluster.daemons():
         process = psutil.Process(daemon.pid)

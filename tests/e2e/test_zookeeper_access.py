@@ -1,4 +1,4 @@
-"""A stranger who reaches the ZooKeeper of masters with a key: he can read who leads, and nothing else."""
+"""A client without credentials at the ZooKeeper of masters with a key: it can read which master leads, and nothing else."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def address(ensemble: Ensemble, request: pytest.FixtureRequest) -> ZooKeeperAddr
 
 @pytest.fixture
 def stranger(address: ZooKeeperAddress) -> Iterator[KazooClient]:
-    """Somebody without credentials."""
+    """A client without credentials."""
     client = new_client(address)
     client.start()
     yield client
@@ -134,7 +134,7 @@ def test_a_master_without_the_masters_credentials_ends_and_says_what_to_do(
     leader.wait_to_lead()
 
 
-def test_a_path_that_others_may_write_at_is_refused_with_what_to_do(
+def test_a_path_that_others_may_write_to_is_refused_with_what_to_do(
     address: ZooKeeperAddress, stranger: KazooClient, candidates: Callable[..., Candidate]
 ) -> None:
     stranger.ensure_path(address.path)
@@ -155,10 +155,10 @@ def test_a_node_that_a_stranger_left_in_a_path_closed_since_is_refused(
     assert f"write at {address.path}/{name}" in candidates(address, 1001).wait_to_be_out()
 
 
-def test_a_path_that_is_made_anew_before_we_enter_it_is_refused(
+def test_a_path_that_was_replaced_before_the_master_enters_is_refused(
     address: ZooKeeperAddress, stranger: KazooClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may write at the root may remove our path as long as it is empty."""
+    """A client that may write to the root may remove the masters' path while it is empty."""
     enter = Candidate._enter
 
     def swap_and_enter(self: Candidate) -> None:
@@ -174,7 +174,7 @@ def test_a_path_that_is_made_anew_before_we_enter_it_is_refused(
         candidate.close()
 
 
-def test_rights_beyond_reading_are_ours_alone() -> None:
+def test_only_the_masters_have_rights_beyond_reading() -> None:
     mine = OURS.acl(world_may_read=True)
     assert OURS.guards(mine)
     assert not OTHERS.guards(mine)

@@ -12,7 +12,7 @@ from helpers.docker_engine import DockerEngine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say why, where there can be no engine."""
+    """Skip with the reason if there can be no engine."""
     here = [item for item in items if item.get_closest_marker("docker")]
     if here and (reason := docker_engine.missing()):
         for item in here:
@@ -28,7 +28,7 @@ def shared_engine() -> Iterator[DockerEngine]:
 
 @pytest.fixture
 def engine(shared_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
-    """The one that modules and slaves of this test find."""
+    """The engine that modules and slaves of this test find."""
     monkeypatch.setenv("DOCKER_HOST", shared_engine.address)
     assert os.environ["DOCKER_HOST"]
     return shared_engine

@@ -33,10 +33,10 @@ class TestDockerContract(IsolationContract):
     def make(self, work_dir: Path) -> Isolation:
         return DockerIsolation(work_dir, IsolationOptions(image=WITH_PYTHON, pull="never"))
 
-    def test_what_the_engine_hears_of_limits_brings_no_old_one_back(
+    def test_an_update_of_the_engine_does_not_restore_an_old_limit(
         self, bed: Bed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It knows no word for "none any more", and writes all limits that it remembers whatever it is told."""
+        """Its API cannot express "no limit any more", and any update writes all limits that it remembers."""
         monkeypatch.setattr(running, "SETTLED_S", -1.0)
         container = bed.launch("forever")
         assert isinstance(bed.isolation, DockerIsolation)

@@ -1,4 +1,4 @@
-"""The commands of docs/docker.md as they stand there, with images of those names."""
+"""The commands of docs/docker.md, unchanged, with images of the same names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_slave_of_one_image_runs_tasks_in_another_that_it_allows(
     with LocalCluster(0, master_options=tuple(keyring.master_words())) as cluster:
         where = {"OFFERD_MASTER": cluster.address}
         keys = [where | keyring.environment(name) for name in ("host", "somebody")]
-        # Where the slave would have its files is this host's business.
+        # The slave's files are in a directory of this test.
         elsewhere = f"--work-dir {tmp_path}/work --http-port 0 --ephemeral"
         with (
             Shell(tmp_path, None, keys[0]) as host,

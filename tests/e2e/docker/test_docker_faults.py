@@ -1,4 +1,4 @@
-"""What dies while tasks run in containers: the slave, the shim, dockerd, containerd; and an engine that hangs."""
+"""Deaths while tasks run in containers: of the slave, the shim, dockerd, containerd; and an engine that hangs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUNNING, FAILED = TaskState.RUNNING, TaskState.FAILED
 
 @pytest.fixture(params=[True, False], ids=["live_restore", "no_live_restore"])
 def own_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
-    """One that this test may kill."""
+    """An engine that this test may kill."""
     with docker_engine.engine(live_restore=request.param) as made:
         monkeypatch.setenv("DOCKER_HOST", made.address)
         yield made
@@ -50,8 +50,8 @@ def run(framework: Recorder, name: str, command: str) -> None:
     framework.wait(name, RUNNING)
 
 
-def test_slave_shim_and_engines_orphans(engine: DockerEngine) -> None:
-    """A killed slave's container is adopted; a killed shim's is ended; an unknown one of ours is swept, a stranger's stays."""
+def test_containers_of_a_killed_slave_shim_or_unknown_origin(engine: DockerEngine) -> None:
+    """A killed slave's container is adopted, a killed shim's is ended; an unknown one of this slave is removed, others stay."""
     duration = unique()
     with engine.api() as api:
         stranger = api.containers.run(SMALL, ["sleep", "600"], detach=True, network_mode="none")
@@ -68,7 +68,7 @@ def test_slave_shim_and_engines_orphans(engine: DockerEngine) -> None:
                 orphan.rename(f"offerd-{labels['org.offerd.slave'][:12]}-left-over.1")
             cluster.restart_slave(0)
             cluster.wait_for_slaves(1)
-            assert processes_with(duration) == [pid], "the very process goes on"
+            assert processes_with(duration) == [pid], "the same process goes on"
             assert framework.states("stays") == [RUNNING]
             wait_until(lambda: len(engine.containers()) == 2, "the orphan swept, and no other")
             shim = psutil.Process(pid)
@@ -85,7 +85,7 @@ def test_slave_shim_and_engines_orphans(engine: DockerEngine) -> None:
 
 
 def test_the_engine_is_killed_and_comes_back(own_engine: DockerEngine) -> None:
-    """While it is away tasks run on. When it is back: with live-restore as if nothing had been; without, it ends them."""
+    """While it is away tasks run on. When it is back, it ends them unless it has live-restore."""
     duration = unique()
     with slave(own_engine) as cluster, Recorder(cluster.address) as framework:
         run(framework, "stays", f"exec sleep {duration}")
@@ -110,8 +110,8 @@ def test_the_engine_is_killed_and_comes_back(own_engine: DockerEngine) -> None:
     assert own_engine.answers()
 
 
-def test_a_hung_engine_harms_no_running_task(engine: DockerEngine) -> None:
-    """It is stopped, so that it takes connections and answers none."""
+def test_a_hung_engine_does_not_affect_running_tasks(engine: DockerEngine) -> None:
+    """The engine is stopped, so that it accepts connections and answers none."""
     with slave(engine) as cluster, Recorder(cluster.address) as framework:
         run(framework, "one", "exec sleep 600")
         os.kill(engine.pid, signal.SIGSTOP)
@@ -130,7 +130,7 @@ def test_a_hung_engine_harms_no_running_task(engine: DockerEngine) -> None:
 
 
 def test_a_task_over_its_memory_says_limit_and_peak_while_the_engine_hangs_too(engine: DockerEngine) -> None:
-    """The count is the kernel's, not an event of the engine's."""
+    """The kernel counts kills, so no event of the engine is needed."""
     hog = "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
     limit_bytes = (32 + 64) << 20  # the task's and the executor's
     with slave(engine) as cluster, Recorder(cluster.address) as framework:
@@ -149,7 +149,7 @@ def test_a_task_over_its_memory_says_limit_and_peak_while_the_engine_hangs_too(e
         assert ended_once(framework, "greedy")
 
 
-def test_a_task_over_its_memory_says_so_though_no_slave_ran_then(engine: DockerEngine) -> None:
+def test_a_task_over_its_memory_while_no_slave_runs_is_reported_so(engine: DockerEngine) -> None:
     hog = "until test -e go; do sleep 0.1; done; x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
     with slave(engine) as cluster, Recorder(cluster.address) as framework:
         framework.run("greedy", hog, mem="16M")
@@ -173,8 +173,8 @@ def _containers(engine: DockerEngine) -> list[Group]:
         return [Group.of(each.attrs["State"]["Pid"]) for each in api.containers.list()]
 
 
-def test_a_frozen_engine_and_what_is_seen_of_it(engine: DockerEngine) -> None:
-    """Slave and tasks stay as they were in all listings; new containers wait, and fail with a reason, or run after it woke."""
+def test_a_frozen_engine_does_not_change_listings_and_delays_new_containers(engine: DockerEngine) -> None:
+    """Slave and tasks stay in all listings; new containers wait, and fail with a reason, or run when it wakes."""
     other = ExecutorInfo(ExecutorID("other"), module="offerd_executors.command")
     with slave(engine) as cluster, Recorder(cluster.address, executors=(COMMAND, other)) as framework:
         run(framework, "stays", "exec sleep 600")
@@ -196,10 +196,10 @@ def test_a_frozen_engine_and_what_is_seen_of_it(engine: DockerEngine) -> None:
     wait_until(lambda: not engine.containers(), "what it had been asked to remove")
 
 
-def test_an_engine_frozen_for_longer_than_its_time_out_fails_new_containers_and_no_others(
+def test_an_engine_frozen_beyond_its_time_out_fails_only_new_containers(
     engine: DockerEngine,
 ) -> None:
-    """With a reason, again and again, until it wakes: then they run, and what it made of the failed ones is removed."""
+    """They fail with a reason until it wakes; then new ones run, and remains of failed ones are removed."""
     others = [ExecutorInfo(ExecutorID(f"other{n}"), module="offerd_executors.command") for n in range(3)]
     with (
         slave(engine, "--engine-timeout", "1s") as cluster,

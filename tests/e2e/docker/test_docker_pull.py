@@ -1,4 +1,4 @@
-"""Images pulled by a real engine from a registry on this host: what is seen of it, policies, and what goes wrong."""
+"""Images pulled by a real engine from a registry on this host: progress, policies, and failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def registry() -> ImageRegistry:
 
 @pytest.fixture
 def image(registry: ImageRegistry, engine: DockerEngine) -> Iterator[str]:
-    """Its name while it is served."""
+    """The image's name, while it is served."""
     with serving(registry) as address:
         name = f"{address}/made/slowly:1"
         try:
@@ -50,10 +50,8 @@ def slave(*more: str) -> LocalCluster:
     return LocalCluster(1, cpus="4", mem="1G", isolation="docker", slave_options=options)
 
 
-def test_a_framework_hears_how_far_a_pull_is_and_it_may_take_its_time(
-    registry: ImageRegistry, image: str
-) -> None:
-    """Longer than an executor may take to register, as long as it goes forward."""
+def test_progress_of_a_long_pull_is_reported_to_the_framework(registry: ImageRegistry, image: str) -> None:
+    """A pull may take longer than an executor's registration, while it makes progress."""
     executor = replace(COMMAND, image=image)
     with (
         slave("--executor-registration-timeout", "3s") as cluster,
@@ -76,7 +74,7 @@ def test_a_framework_hears_how_far_a_pull_is_and_it_may_take_its_time(
         states = framework.states("one")
         assert states[-2:] == [TaskState.RUNNING, TaskState.FINISHED]
         assert set(states[:-2]) == {TaskState.STAGING}
-    # Of how much is told once both layers have begun, and which goes on is the registry's affair.
+    # The total is shown once both layers have begun. The registry decides which layer goes on.
     pattern = r"pulling 127\.0\.0\.1:\d+/made/slowly:1: (\d) of 2 layers, (\d+\.\d)(?: of \d+\.\d)? MB"
     found = [re.fullmatch(pattern, text) for text in said()]
     done = [float(each[2]) for each in found if each is not None]
@@ -152,10 +150,10 @@ def test_an_engine_that_is_killed_during_a_pull_fails_the_task_with_the_reason(
         assert "no Docker engine answers" in ended.message
 
 
-def test_a_container_whose_image_is_here_runs_beside_silent_pulls_and_those_that_wait_for_their_turn_do_not_fail(
+def test_a_present_image_starts_during_silent_pulls_and_waiting_pulls_do_not_fail(
     registry: ImageRegistry, image: str
 ) -> None:
-    """Though they wait for longer than an executor may take to register."""
+    """They wait for longer than an executor may take to register."""
     waiting = [ExecutorInfo(ExecutorID(f"e{n}"), module=COMMAND.module, image=image) for n in range(6)]
     with (
         slave("--executor-registration-timeout", "2s") as cluster,

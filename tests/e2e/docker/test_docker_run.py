@@ -1,4 +1,4 @@
-"""`offerd run --image` against a real engine: what people see, and what a task in a container can and cannot do."""
+"""`offerd run --image` with a real engine: its output, and what a task in a container can do."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_missing_image_is_a_failure_with_a_reason(cluster: LocalCluster) -> No
     assert b"image localhost:1/none:1 cannot be had" in done.stderr
 
 
-def test_an_image_that_the_slave_does_not_allow_is_refused_with_the_option_that_would(
+def test_an_image_that_is_not_allowed_is_refused_with_the_option_that_allows_it(
     cluster: LocalCluster,
 ) -> None:
     done = offerd(cluster, "run", "--image", "somebody/else:1", "--pull", "if-absent", "--", "true")
@@ -100,7 +100,7 @@ def test_an_image_that_the_slave_does_not_allow_is_refused_with_the_option_that_
     assert same.returncode == 0, "the slave's own image by its full name"
 
 
-def test_a_task_has_no_network_and_does_not_reach_what_listens_on_the_host(cluster: LocalCluster) -> None:
+def test_a_task_has_no_network_and_cannot_reach_services_of_the_host(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--", "sh", "-c", "ls /sys/class/net; cat /proc/net/route")
     assert done.stdout.decode().split()[0] == "lo"
     assert len(done.stdout.splitlines()) == 2, "no other device, and a table of routes without a route"
@@ -112,7 +112,7 @@ def test_a_task_has_no_network_and_does_not_reach_what_listens_on_the_host(clust
 
 
 def run_as_nobody(program: Path) -> str | None:
-    """Whom the program takes nobody for; None if nobody may not run it."""
+    """The effective user of the program when user nobody runs it; None if nobody may not run it."""
     words = [str(program), "-u"]
     try:
         done = subprocess.run(
@@ -123,8 +123,8 @@ def run_as_nobody(program: Path) -> str | None:
     return done.stdout.decode().strip()
 
 
-def test_a_setuid_file_of_a_task_lends_its_rights_to_nobody_on_the_host(cluster: LocalCluster) -> None:
-    """A copy of the shell, of whatever user the task is, in a sandbox that it opens for all."""
+def test_a_setuid_file_of_a_task_has_no_effect_on_the_host(cluster: LocalCluster) -> None:
+    """The task makes a setuid copy of the shell in a sandbox that it opens for all."""
     script = "cp /bin/busybox id; chmod 4755 id; chmod 777 . .. ../..; pwd; exec sleep 600.5"
     running = begin(cluster, "run", "--user", "root", "--", "sh", "-c", script)
     try:
@@ -137,7 +137,7 @@ def test_a_setuid_file_of_a_task_lends_its_rights_to_nobody_on_the_host(cluster:
         if ACCESS_LIST in os.listxattr(container):
             os.removexattr(container, ACCESS_LIST)
         container.chmod(0o711)
-        assert run_as_nobody(program) == "65534", "and if it did: the sandbox is mounted nosuid"
+        assert run_as_nobody(program) == "65534", "and even then the sandbox is mounted nosuid"
     finally:
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=30)
@@ -164,7 +164,7 @@ def test_a_task_cannot_make_itself_root_of_a_namespace(cluster: LocalCluster) ->
     assert filtered.stdout.split() == [b"Seccomp:", b"2"]
 
 
-def test_a_task_sees_its_container_alone(cluster: LocalCluster) -> None:
+def test_a_task_sees_only_its_container(cluster: LocalCluster) -> None:
     script = "ls /proc | grep -c '^[0-9]'; readlink /proc/1/exe; cat /proc/$PPID/environ /proc/1/environ"
     done = offerd(cluster, "run", "--", "sh", "-c", script)
     assert int(done.stdout.split()[0]) < 10
@@ -173,7 +173,7 @@ def test_a_task_sees_its_container_alone(cluster: LocalCluster) -> None:
     assert names.returncode != 0, "the executor's program is a file of the host"
 
 
-def test_a_task_finds_the_slaves_data_wherever_that_is(cluster: LocalCluster) -> None:
+def test_a_task_can_read_the_slaves_data_directory(cluster: LocalCluster) -> None:
     script = "cat $OFFERD_DATA_DIR/set/file; ! touch $OFFERD_DATA_DIR/set/mine"
     done = offerd(cluster, "run", "--", "sh", "-c", script)
     assert (done.returncode, done.stdout) == (0, b"placed here\n"), done.stderr
@@ -187,7 +187,7 @@ def test_a_task_runs_as_the_user_it_names(cluster: LocalCluster) -> None:
     assert words[3] == str(uid)
 
 
-def test_who_needs_too_much_memory_is_killed_for_that(cluster: LocalCluster) -> None:
+def test_a_task_over_its_memory_is_killed_for_it(cluster: LocalCluster) -> None:
     hog = "x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
     done = offerd(cluster, "run", "--mem", "64M", "--", "sh", "-c", hog)
     assert done.returncode != 0
@@ -209,21 +209,21 @@ def test_a_task_that_declares_no_memory_is_limited_too(
         running.communicate(timeout=30)
 
 
-def test_what_a_task_writes_beside_its_sandbox_counts_as_its_containers(cluster: LocalCluster) -> None:
+def test_files_outside_of_the_sandbox_count_for_the_container(cluster: LocalCluster) -> None:
     fill = "head -c 64000000 /dev/zero > /large; exec sleep 600"
     done = offerd(cluster, "run", "--user", "root", "--", "sh", "-c", fill)
     assert done.returncode == 1
     assert b"failed, LIMIT_EXCEEDED: the files of its executor and tasks take more of the disk" in done.stderr
 
 
-def test_an_exit_status_of_137_is_no_lack_of_memory(cluster: LocalCluster) -> None:
+def test_an_exit_status_of_137_alone_is_not_reported_as_lack_of_memory(cluster: LocalCluster) -> None:
     done = offerd(cluster, "run", "--", "sh", "-c", "exit 137")
     assert done.returncode == 137
     assert b"memory" not in done.stderr
 
 
 def test_a_fork_bomb_ends_with_its_time_limit(cluster: LocalCluster, shared_engine: DockerEngine) -> None:
-    # In a shell of its own: one that cannot fork ends itself.
+    # In another shell, as a shell that cannot fork ends.
     bomb = "(b() { b | b & }; b) & exec sleep 60"
     done = offerd(cluster, "run", "--timeout", "1s", "--", "sh", "-c", bomb)
     assert done.returncode == 124
@@ -274,7 +274,7 @@ def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine:
     daemon = psutil.Process(cluster.slaves[0].pid)
 
     def traces() -> dict[str, object]:
-        """All that is the same however many there were."""
+        """Everything that must not grow with the number of containers."""
         cgroups = Path("/sys/fs/cgroup").glob(f"{shared_engine.root.name}/*")
         v1 = Path("/sys/fs/cgroup").glob(f"*/{shared_engine.root.name}/*")
         return {
@@ -288,7 +288,7 @@ def test_containers_in_a_row_leave_nothing(cluster: LocalCluster, shared_engine:
         }
 
     def sandboxes() -> dict[str, int]:
-        """How many files and folders are kept of each container that was."""
+        """How many files and folders are kept of each ended container."""
         work_dir = cluster.slaves[0].work_dir
         assert work_dir is not None
         found = (work_dir / "containers").iterdir()

@@ -1,4 +1,4 @@
-"""The engine of these tests leaves nothing, however it ends."""
+"""The engine of these tests leaves nothing, however it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who sends the master what it does not take is told so, and nobody else notices."""
+"""A peer that sends the master an invalid message is dropped with the reason, and no other is affected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_scheduler_and_a_slave_that_send_what_the_master_does_not_take_are_told_so(
+def test_a_dropped_scheduler_and_slave_are_given_the_reason(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = codec.frames
