@@ -187,7 +187,7 @@ def test_logs_of_a_call_say_how_much_of_its_executors_log_is_gone(cluster: Local
             """A part of the output may still be in a pipe."""
             done = offerd(cluster, *words)
             reported = re.search(
-                r"(\d+) bytes of its executor's stdout before these are gone", done.stderr.decode()
+                r"the first (\d+) bytes of its executor's stdout are gone", done.stderr.decode()
             )
             return (
                 done.returncode == 1
