@@ -1,10 +1,11 @@
-"""The protocol between schedulers, master, slaves and executors. Who may send which message: the unions in `offerd.wire.codec`.
+"""The protocol between schedulers, master, slaves and executors.
 
     scheduler --DEALER--> master <--DEALER-- slave <--path socket-- executor
 
-Every message is a frozen msgspec struct and travels as a MessagePack array `[name, field, field, ...]` in a frame. The
-method of the same name in snake case handles it. What messages carry is in `offerd.descriptions`; the rest of the protocol
-is in `operator_messages`, and in `wire.key_messages`, `wire.files_messages` and `wire.recording_messages`.
+Who may send which message to whom is a table in `docs/reference/protocol.md`; each section here has the messages that go one
+way only. Every message is a frozen msgspec struct and travels as a MessagePack array `[name, field, field, ...]`; a frame is
+`[epoch, [message, ...]]` (`offerd.wire.codec`). A function of the same name in snake case handles it. What messages carry is in
+`offerd.descriptions`. The rest of the protocol is in `operator_messages` and in the folder `protocol/`.
 
 Between versions a field may be **added at the end, with a default**: readers skip fields that they do not know and take
 the default for missing ones. No field is ever renamed, moved or removed; a test compares with a record. A frame with an
