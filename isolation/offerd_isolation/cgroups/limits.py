@@ -93,7 +93,7 @@ def _with_executor(declared: int) -> int | None:
 
 
 def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationOptions) -> Limits:
-    """The limits of a task's own cgroup. A task that declares no memory has no limit here; its slave gives it some memory before
+    """The limits of a task's own cgroup. A task that declares no memory has no limit here: its slave gives it some before
     (`--default-task-mem`).
     """
     millicpus, mem_bytes = resources.millicpus, resources.mem_bytes
