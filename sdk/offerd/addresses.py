@@ -77,7 +77,7 @@ def _fault(text: str, why: str, default_port: int, *, example: str = LOOPBACK) -
 
 def host_of(address: str) -> str:
     """The host of a `HOST:PORT` such as `Offer.files_address`, without the brackets of an IPv6 address; empty if the address is
-    empty. Raises `BadInput` for an address that is none.
+    empty. Raises `BadInput` for an invalid address.
     """
     return parse(address).host if address else ""
 

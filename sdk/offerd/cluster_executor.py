@@ -97,7 +97,7 @@ class _Submitter(Executor):
         * `resources`: what else a call needs, as in `"gpus=1"`.
         * `name`: what listings show; empty: the function's name.
 
-        Raises `BadInput` for values that cannot be, and `TypeError` for an option that does not exist.
+        Raises `BadInput` for impossible values, and `TypeError` for an option that does not exist.
         """
         return ExecutorView(self, self._options.but(self._scheduler.queue.shape, options))
 

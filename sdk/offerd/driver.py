@@ -148,8 +148,8 @@ class SchedulerDriver(DriverBase):
       `registered`). Without it, this scheduler takes over from the active one.
 
     Orders may be called from any thread, also in callbacks; they return at once and are sent soon after. Raises `BadInput`
-    for an address or description that cannot be, `NoKey` if the master wants a key and there is none, and `WrongType` for a
-    scheduler with a method that looks like a callback and is none, or is a coroutine.
+    for an invalid address or description, `NoKey` if the master requires a key and there is none, and `WrongType` for a
+    scheduler with a method that only looks like a callback, or is a coroutine.
     """
 
     scheduler: Scheduler

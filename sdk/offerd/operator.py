@@ -101,7 +101,7 @@ class OperatorClient(Closing):
       else 5 s.
 
     One question at a time, and not from several threads at once. Every method raises `MasterUnreachable` if no answer comes in
-    time, and `OfferdError` if the key may not ask or order this; the constructor raises `BadInput` for an address that is none.
+    time, and `OfferdError` if the key may not ask or order this; the constructor raises `BadInput` for an invalid address.
     With a key that is no operator's, a client sees the frameworks of its key's owner, and can end only these.
     """
 

@@ -48,7 +48,7 @@ def new_keys(master_key: str) -> Keys:
     return Keys(zmq.curve_keypair()[1].decode(), master_key)
 
 
-def test_a_key_that_the_master_knows_is_told_from_one_that_it_does_not(master: str, keyring: Keyring) -> None:
+def test_a_known_key_is_distinguished_from_an_unknown_one(master: str, keyring: Keyring) -> None:
     assert is_known(master, keyring.keys("ops"))
     assert not is_known(master, keyring.keys("stranger"))
 
@@ -61,7 +61,7 @@ def test_a_word_that_the_master_does_not_know_is_refused_with_what_to_do(
         enrol(master, word, "host7", public_of(word.secret))
 
 
-def test_a_word_of_another_cluster_is_told_from_a_master_that_is_not_there(
+def test_a_word_of_another_cluster_and_a_missing_master_are_different_errors(
     master: str, keyring: Keyring
 ) -> None:
     began = time.monotonic()
@@ -77,7 +77,7 @@ def test_a_word_of_another_cluster_is_told_from_a_master_that_is_not_there(
     assert time.monotonic() - began < 5
 
 
-def test_a_master_without_keys_and_what_is_no_master_are_told(keyring: Keyring) -> None:
+def test_a_master_without_keys_and_a_false_master_are_errors(keyring: Keyring) -> None:
     context = zmq.Context()
     plain = context.socket(zmq.ROUTER)
     plain.bind("tcp://127.0.0.1:0")
@@ -91,7 +91,7 @@ def test_a_master_without_keys_and_what_is_no_master_are_told(keyring: Keyring) 
         is_known("host:port", keyring.keys("ops"))
 
 
-def test_who_joins_speaks_with_his_own_key_from_then_on(master: str, keyring: Keyring) -> None:
+def test_a_joiner_uses_its_own_key_from_then_on(master: str, keyring: Keyring) -> None:
     from offerd.masters.clusters import Connection
     from offerd.masters.leader import master_address
     from offerd.operator import OperatorClient

@@ -1,4 +1,4 @@
-"""Calls and results as bytes: what travels, what is remembered, and what happens to what cannot travel."""
+"""Calls and results as bytes: what is sent, what is kept, and what happens to values that cannot be sent."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def call_there(data: bytes) -> object:
 
 
 def script(source: str) -> Any:
-    """A module as `__main__` is one: nothing in it can be found by name."""
+    """A module like `__main__`: nothing in it can be found by name."""
     module = types.ModuleType("__main__")
     exec(source, module.__dict__)
     return module
 
 
 def sealed(packed: bytes) -> bytes:
-    """Without a key."""
+    """Pack a call without a key."""
     return hashlib.blake2b(packed, digest_size=calls.SEAL_BYTES).digest() + packed
 
 
@@ -48,7 +48,7 @@ def outcome(result: calls.Result) -> calls.Outcome:
 
 
 class Unpicklable(Exception):
-    """Holds what no pickle can."""
+    """Cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__("held a lock")
@@ -56,14 +56,14 @@ class Unpicklable(Exception):
 
 
 class NeedsTwo(Exception):
-    """Pickles, and then cannot be made again."""
+    """Can be pickled, but not unpickled."""
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__(first)
 
 
 class Evil(Exception):
-    """Even its repr raises."""
+    """An exception whose repr raises."""
 
     def __repr__(self) -> str:
         raise ValueError("no repr")
@@ -222,7 +222,7 @@ def shipped() -> Iterator[types.ModuleType]:
 def test_whatever_a_function_is_made_of_is_sent_as_it_is_now(
     change: Callable[[Any], None], without: str, shipped: types.ModuleType
 ) -> None:
-    """Also of a function that reaches nothing which can change in place, and is remembered."""
+    """This holds also for a function whose pickle is kept, as nothing that it reaches can change in place."""
     main = script(WATCHED.replace(without, ""))
     main.shipped = shipped
     before = main.f()
@@ -293,7 +293,7 @@ def test_what_cannot_be_pickled_raises_at_the_caller() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93\x01\x02\x80", pickle.dumps(1)])
-def test_bytes_that_are_no_call_are_a_bad_message(data: bytes) -> None:
+def test_other_bytes_than_a_call_are_a_bad_message(data: bytes) -> None:
     with pytest.raises(BadMessage):
         calls.unpack_call(data)
 
@@ -320,7 +320,7 @@ def test_a_value_in_a_file_is_fetched() -> None:
 
 
 class RunsCode:
-    """Unpickled, it says so."""
+    """Records that it was unpickled."""
 
     ran: list[str] = []
 
@@ -363,7 +363,7 @@ def test_each_call_has_a_key_of_its_own_and_it_travels_with_the_call() -> None:
     assert bare.key == b""
 
 
-def test_an_exception_comes_back_with_the_traceback_of_the_far_side() -> None:
+def test_an_exception_comes_back_with_the_workers_traceback() -> None:
     try:
         int("nothing")
     except ValueError as error:
@@ -410,7 +410,7 @@ def test_a_value_that_cannot_be_unpickled_here_is_an_exception() -> None:
         calls.pack_result(calls.Raised(pickle.dumps(1), "")),
     ],
 )
-def test_bytes_that_are_no_result_are_a_bad_message(data: bytes) -> None:
+def test_other_bytes_than_a_result_are_a_bad_message(data: bytes) -> None:
     with pytest.raises(BadMessage):
         calls.unpack_result(data, no_file)
 

@@ -21,7 +21,7 @@ from offerd.messages import Reason, TaskState
 
 
 class Recorder(Executor):
-    """Does what a test puts into `on_launch`, and writes down the rest."""
+    """Calls what a test puts into `on_launch`, and notes the other callbacks."""
 
     def __init__(self) -> None:
         self.on_launch: Callable[[ExecutorDriver, m.TaskInfo], None] = lambda driver, task: None
@@ -92,10 +92,10 @@ class Stage:
         assert not self._thread.is_alive()
 
     def restart_slave(self) -> None:
-        hellos = len(self.slave.registrations)
+        registrations = len(self.slave.registrations)
         self.slave.unbind()
         self.slave.bind()
-        self.slave.wait_until(lambda: len(self.slave.registrations) > hellos, "the driver comes back")
+        self.slave.wait_until(lambda: len(self.slave.registrations) > registrations, "the driver comes back")
 
 
 @pytest.fixture
@@ -113,10 +113,14 @@ def states(slave: FakeSlave, task_id: str) -> list[TaskState]:
     return [update.status.state for update in slave.updates if update.status.task_id == task_id]
 
 
-def test_the_hello_names_the_container_and_the_slave_answers(stage: Stage) -> None:
+def test_the_registration_names_the_container_and_the_slave_answers(stage: Stage) -> None:
     stage.start()
-    hello = stage.slave.registrations[0]
-    assert (hello.container_id, hello.task_ids, hello.unacknowledged) == ("container-1", [], [])
+    registration = stage.slave.registrations[0]
+    assert (registration.container_id, registration.task_ids, registration.unacknowledged) == (
+        "container-1",
+        [],
+        [],
+    )
     stage.slave.wait_until(lambda: bool(stage.executor.events), "registered")
     assert stage.executor.events == ["registered framework-1 executor-1 slave-1"]
 
@@ -252,7 +256,7 @@ def test_a_status_after_the_end_is_dropped(stage: Stage) -> None:
     assert [update.status.task_id for update in stage.slave.updates] == ["a", "b"]
 
 
-def test_a_task_told_twice_is_launched_once(stage: Stage) -> None:
+def test_a_task_sent_twice_is_launched_once(stage: Stage) -> None:
     stage.start()
     for _ in range(2):
         stage.slave.launch(task("a"))
@@ -309,13 +313,13 @@ def test_an_executor_watches_its_own_descriptors_and_timers(stage: Stage) -> Non
 
 
 def test_an_order_that_has_arrived_is_read_before_a_death_is_judged(stage: Stage) -> None:
-    """Both are there when the executor looks."""
+    """Both have arrived when the executor reads them."""
     reading, dying = os.pipe()
     has_begun, all_is_there = threading.Event(), threading.Event()
     killed: list[TaskID] = []
 
     def busy() -> None:
-        """For so long that all comes meanwhile."""
+        """Take so long that everything arrives meanwhile."""
         has_begun.set()
         assert all_is_there.wait(DEADLINE_S)
         client = stage.driver._client
@@ -351,9 +355,9 @@ def test_statuses_are_sent_again_to_a_slave_that_came_back(stage: Stage) -> None
     first = stage.slave.run(task("done", data=b"precious"))
     before = [*stage.slave.updates]
     stage.restart_slave()
-    hello = stage.slave.registrations[-1]
-    assert hello.unacknowledged == [first]
-    assert set(hello.task_ids) == {"still", "done"}
+    registration = stage.slave.registrations[-1]
+    assert registration.unacknowledged == [first]
+    assert set(registration.task_ids) == {"still", "done"}
     stage.slave.wait_until(lambda: len(stage.slave.updates) == 2 * len(before), "the update again")
     assert stage.slave.updates == before * 2
     assert stage.executor.events[1:] == ["disconnected", "reregistered"]
@@ -427,14 +431,14 @@ def test_shutdown_ends_an_executor_that_does_not_override_it(stage: Stage) -> No
     assert stage.join() == 0
 
 
-def test_a_driver_gives_back_its_descriptors(stage: Stage) -> None:
+def test_a_driver_closes_its_descriptors(stage: Stage) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         driver = ExecutorDriver(Recorder(), stage.slave.executor_environ())
         thread = threading.Thread(target=driver.run)
         thread.start()
-        hellos = len(stage.slave.registrations)
-        stage.slave.wait_until(lambda hellos=hellos: len(stage.slave.registrations) > hellos, "registered")  # type: ignore[misc]
+        seen = len(stage.slave.registrations)
+        stage.slave.wait_until(lambda seen=seen: len(stage.slave.registrations) > seen, "registered")  # type: ignore[misc]
         driver.stop()
         thread.join(DEADLINE_S)
         stage.slave.peer = None

@@ -1,4 +1,4 @@
-"""Small output travels with the last status, larger output lies in files: never both, never half."""
+"""Small output is sent with the last status, larger output is in files: never both, never a part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offerd_executors.output import INLINE_BYTES, Held, Output
 
 
 def feed(output: Output, data: bytes) -> None:
-    """As a task would write it, in portions that a pipe holds."""
+    """Write as a task would, in portions that a pipe holds."""
     for start in range(0, len(data), 4096):
         os.write(output.write_fd, data[start : start + 4096])
         assert output.read()

@@ -1,4 +1,4 @@
-"""Calls that come in pieces: lost and doubled ones, several at once, and those that nobody wants any more."""
+"""Calls that come in pieces: lost and repeated pieces, several calls at once, and calls that are not wanted any more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 5 * large_calls.PIECE_BYTES + 17
 
 
 class Line:
-    """Between an executor and its scheduler, which has these calls: what was asked for and not answered, and timers."""
+    """The line between an executor and its scheduler, which has these calls: open questions, and timers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -46,7 +46,7 @@ class Line:
         return large_calls.answer(question, piece)
 
     def serve(self) -> None:
-        """Answer whatever is asked, to the end."""
+        """Answer all questions until there are no more."""
         while self.asked:
             self.large.take(self.answer())
 
@@ -121,7 +121,7 @@ def test_one_that_cannot_be_stored_says_so_and_the_next_one_comes(line: Line) ->
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * (SIZE + 1)])
-def test_a_piece_of_no_bytes_or_of_more_than_are_missing_is_passed_over(line: Line, data: bytes) -> None:
+def test_an_empty_piece_or_one_with_too_many_bytes_is_ignored(line: Line, data: bytes) -> None:
     line.fetch("one")
     line.large.take(large_calls.answer(line.question(), data))
     line.large.take(b"\xc1")
@@ -131,7 +131,7 @@ def test_a_piece_of_no_bytes_or_of_more_than_are_missing_is_passed_over(line: Li
     assert line.content("one") == line.calls["one"]
 
 
-def test_a_header_is_told_from_a_call_and_says_no_more_than_may_be() -> None:
+def test_a_header_is_distinguished_from_a_call_and_its_size_is_bounded() -> None:
     assert large_calls.size_in(large_calls.header(SIZE)) == SIZE
     assert large_calls.size_in(calls.with_key(calls.pack_call(len), b"k" * 16)) is None
     assert large_calls.size_in(large_calls.header(large_calls.MAX_BYTES + 1)) is None

@@ -1,4 +1,4 @@
-"""The executors' loop: times that no kernel can wait for are waited for all the same, or not at all."""
+"""The executors' loop: delays that the kernel cannot wait for in one go, or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_delay_beyond_what_the_kernel_counts_keeps_nothing_from_being_done(del
 
 
 @pytest.mark.parametrize("delay_s", [math.nan, -1.0, -math.inf])
-def test_a_delay_that_is_no_time_is_none(delay_s: float) -> None:
+def test_a_delay_that_is_not_a_number_is_zero(delay_s: float) -> None:
     loop, done = Loop(), []
     loop.call_later(3600.0, lambda: done.append("late"))
     loop.call_later(delay_s, lambda: done.append("now"))

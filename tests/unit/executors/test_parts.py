@@ -1,4 +1,4 @@
-"""The command executor's parts alone: output files, task directories, the search for programs, process tables."""
+"""The command executor's parts, each alone: output files, task directories, the search for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from offerd_executors.task_dirs import SPARES, TaskDirs
 
 
 class Clock:
-    """What of a driver `TaskDirs` uses; timers end when told to."""
+    """The part of a driver that `TaskDirs` uses; timers end when a test says so."""
 
     def __init__(self) -> None:
         self.timers = Timers()
@@ -248,7 +248,7 @@ def test_a_text_without_an_interpreter_is_a_script_of_the_shell(
     os.close(read_fd)
 
 
-def test_what_is_no_text_is_no_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_binary_is_not_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tool").write_bytes(b"\x7fELF\0of another machine\n")
     (tmp_path / "tool").chmod(0o755)

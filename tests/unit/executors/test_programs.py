@@ -1,4 +1,4 @@
-"""Starting programs: what a kernel or a filter refuses costs no task its start."""
+"""Starting programs: tasks start also where the kernel or a filter refuses a policy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def start_true(programs: Programs, directory: Path) -> int:
 
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS, errno.EINVAL])
 @pytest.mark.parametrize("call", ["sched_getscheduler", "sched_setscheduler"])
-def test_where_policies_cannot_be_had_there_are_none(
+def test_without_scheduling_policies_none_is_set(
     error: int, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any) -> int:
@@ -39,7 +39,7 @@ def test_where_policies_cannot_be_had_there_are_none(
     assert start_true(programs, tmp_path) == 0
 
 
-def test_a_policy_that_no_way_leads_back_from_is_the_tasks_too(
+def test_a_policy_that_only_root_may_leave_is_the_tasks_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.posix_spawn

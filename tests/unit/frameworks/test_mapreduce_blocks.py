@@ -1,4 +1,4 @@
-"""Data sets with file servers of the test's: what is not shown, and uploads that are interrupted."""
+"""Data sets on file servers of the test: incomplete listings, and interrupted uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and values of Python functions: what a reduce gets is equal to what a map has yielded, and of the same type."""
+"""Keys and values of Python functions: a reduce gets values that are equal to those that a map yielded, of the same type."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ VALUES = st.recursive(
 
 
 def types(value: Any, *, signs: bool = True) -> Any:
-    """The types of all that is in there, and the sign of a zero; what has no order is told by its parts."""
+    """The types of everything inside, and the sign of a zero; of unordered values, by their parts."""
     if isinstance(value, tuple | list):
         return type(value), tuple(types(each, signs=signs) for each in value)
     if isinstance(value, set | frozenset):

@@ -82,7 +82,7 @@ def test_two_numbers_of_reduces_are_refused() -> None:
 
 
 def mappers(text: str) -> list[str]:
-    """Of the word counts that a text shows."""
+    """The mapper commands in a text."""
     found = re.findall(r"--mapper '(tr [^']*)'", text)
     assert found
     return found
@@ -104,8 +104,8 @@ def run(mapper: str, content: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_limits_that_nobody_asked_for_are_told() -> None:
-    told = default_limits(Job(("in",), "out", "cat", "cat"))
-    assert "a map may take 60 s, a reduce 20 s" in told
-    assert "4 times the limit" in told
+def test_default_limits_are_reported() -> None:
+    reported = default_limits(Job(("in",), "out", "cat", "cat"))
+    assert "a map may take 60 s, a reduce 20 s" in reported
+    assert "4 times the limit" in reported
     assert "reduce" not in default_limits(Job(("in",), "out", "cat", reduces=0))

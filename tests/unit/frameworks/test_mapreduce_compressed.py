@@ -1,4 +1,4 @@
-"""Compressed input: all that comes out of it, in little memory, or one line that says why not."""
+"""Compressed input: all of it is read, with little memory, or one line says why not."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_what_is_damaged_fails_the_map_also_if_the_mapper_has_not_read_so_far(
         map_task.run(description([file], mapper), Reporter())
 
 
-def test_an_end_in_the_middle_of_reading_is_told_to_functions_too(tmp_path: Path) -> None:
+def test_a_truncated_file_fails_functions_too(tmp_path: Path) -> None:
     file = tmp_path / "in.gz"
     file.write_bytes(gzip.compress(b"".join(LINES))[:-30])
     with pytest.raises(CommandFailed, match="cannot decompress"):
@@ -141,7 +141,7 @@ print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
 def test_however_much_comes_out_it_takes_little_memory(tmp_path: Path, suffix: str) -> None:
-    """One line of many megabytes, of which some kilobytes are left when it is compressed."""
+    """One line of many megabytes, which compresses to some kilobytes."""
     (tmp_path / f"in{suffix}").write_bytes(PACKERS[suffix](b"\0" * (BOMB_MB << 20 >> 3)) * 8)
     words = [sys.executable, "-c", COUNT, str(tmp_path / f"in{suffix}")]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
@@ -174,7 +174,7 @@ def test_one_too_large_for_a_block_is_refused_before_anything_is_placed(
 
 @pytest.fixture
 def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """The task of a block of this slave's that was a file of that suffix when it was placed, and is `now` what it is."""
+    """The task of a block on this slave that was stored from a file with that suffix, and whose content is `now` this."""
     monkeypatch.setenv("OFFERD_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("OFFERD_SLAVE_ID", "s1")
 

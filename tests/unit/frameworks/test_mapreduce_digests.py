@@ -1,4 +1,4 @@
-"""Nothing that a file server sends is run, merged or kept unless it is what it was when its digest was taken."""
+"""Nothing that a file server sends is run, merged or kept unless its digest is right."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def other() -> Iterator[Slave]:
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A container's sandbox; we are in the directory of a task."""
+    """A container's sandbox; a task's directory is the working directory."""
     directory = tmp_path / "box" / "tasks" / "task"
     directory.mkdir(parents=True)
     monkeypatch.chdir(directory)
@@ -98,7 +98,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def map_with(
     files: dict[str, bytes], shelves: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> int:
-    """Run a map whose mapper is a file of the job; the status."""
+    """Run a map whose mapper is a file of the job; returns the exit status."""
     (tmp_path / "input").write_bytes(b"a\n")
     description = {
         "id": "j.m00000.0", "key": "k", "kind": "map", "set": "job-j", "data": "/data/@", "shelves": shelves,
@@ -168,7 +168,7 @@ def lines_of_map(number: int, amount: int) -> list[bytes]:
 
 
 class Site:
-    """Maps' outputs on a slave, and a reduce that wants a part of each."""
+    """Map outputs on a slave, and a reduce that fetches a part of each."""
 
     def __init__(self, slave: Slave, maps: int = 3, amount: int = 3000) -> None:
         self.slave = slave
@@ -186,7 +186,7 @@ class Site:
         return f"/containers/c/tasks/j.m{number:05}.0/{name}"
 
     def fetch(self, low: bytes | None, high: bytes | None) -> list[bytes]:
-        """What comes for this partition, sorted."""
+        """The lines fetched for this partition, sorted."""
         known = b"".join(bytes.fromhex(digests.of_bytes(index)) for index in self.indexes)
         description: dict[str, Any] = {
             "low": None if low is None else low.decode(),

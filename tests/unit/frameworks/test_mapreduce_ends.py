@@ -1,4 +1,4 @@
-"""A job's Python functions and their process: what ends it, or doubles it, before all is done costs the task and no record."""
+"""A job's Python functions in their process: if they end or fork it too early, the task fails and no record is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT_S = 60.0
 
 
 def run_map(directory: Path, function: Callable[[str], Iterable[tuple[Any, Any]]]) -> tuple[bytes, bytes]:
-    """Over all lines, without a reduce, as on a slave: in a process of its own. What it has written, and its log."""
+    """Run a map over all lines, without a reduce, in a process of its own as on a slave; returns its output and its log."""
     pickle = directory / "pickle"
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     pickle.write_bytes(cloudpickle.dumps(Functions(function)))

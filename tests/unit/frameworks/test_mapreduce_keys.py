@@ -1,4 +1,4 @@
-"""Keys as Hadoop's properties say them: where they end, how they are compared, and who reduces them."""
+"""Keys as Hadoop's properties define them: where they end, how they are compared, and which reduce gets them."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def mapped(directory: Path, lines: list[bytes], name: str = "m", **more: Any) -> list[bytes]:
-    """What a map leaves in its directory."""
+    """Run a map; returns what it leaves in its directory."""
     (directory / "in").write_bytes(b"\n".join(lines))
     (directory / name / COMMANDS).mkdir(parents=True)
     os.chdir(directory / name)

@@ -1,4 +1,4 @@
-"""What a command of a job leaves behind when it ends: nobody waits for it, and it ends."""
+"""Processes that a job's command leaves behind: nobody waits for them, and they are ended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ builtins.open = no_lists
 
 
 def run_task(directory: Path, what: dict[str, Any], **environment: str) -> list[bytes]:
-    """As on a slave: a process of its own, in a directory of its own; the lines of its output."""
+    """Run a task as on a slave, in a process and a directory of its own; returns the lines of its output."""
     common = {"id": "t", "key": "k", "set": "job-j", "files": {}, "shelves": [], "data": "/data/@", "job": {}}
     packed = task.pack({**common, "environment": {}, **what})
     done = subprocess.run(
@@ -127,7 +127,7 @@ def test_a_reducer_is_over_when_its_program_has_ended(directory: Path, holder: s
 
 
 def test_what_a_command_has_started_goes_on_while_the_command_runs(directory: Path) -> None:
-    """Also while the mappers before it end: a combiner's own helper, whose parent has gone, is none of theirs."""
+    """Also while earlier mappers end: a combiner's own helper is not taken for theirs when its parent is gone."""
     helper = f"{KEEPS} mkfifo back; (setsid sh -c 'wc -l <&3 >back' &); cat back"
     assert run_task(directory, map_of(directory, "seq 200000; sleep 0.3", combiner=helper)) == [b"400000"]
 

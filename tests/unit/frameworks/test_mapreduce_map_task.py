@@ -1,4 +1,4 @@
-"""A map or reduce task run in a directory of the test's: whole lines from one command to the next, and all of the input."""
+"""A map or reduce task run in a directory of the test: whole lines from one command to the next, and all of the input."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 AS_AN_ACCOUNT = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
-"""Without what root may do with the files of others."""
+"""Runs a command without root's right to read the files of others."""
 
 
 def piece(path: Path, content: bytes, start: int = 0, length: int | None = None) -> list[Any]:
-    """A piece of a file that has this content now."""
+    """A piece of a file that now has this content."""
     path.write_bytes(content)
     return [str(path), start, len(content) - start if length is None else length, start]
 
@@ -150,7 +150,7 @@ def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
 
 
 def fetching(maps: int) -> reduce_task.Shuffle:
-    """Of a reduce that wants something from as many slaves as there are maps."""
+    """A reduce that fetches something from as many slaves as there are maps."""
     containers = [[[f"127.0.0.1:{number + 1}", "", "token"], f"c{number}"] for number in range(maps)]
     what = {
         "low": None, "high": None, "containers": containers,
@@ -224,7 +224,7 @@ def test_functions_are_not_given_less_than_their_piece(
 
 
 def block_task(tmp_path: Path, content: bytes, stored: bytes) -> dict[str, Any]:
-    """The task of a block that was stored as something, and is something now."""
+    """The task of a block that was stored with one content and now has another."""
     (tmp_path / "data").mkdir()
     half = len(stored) // 2
     (tmp_path / "data" / "block").write_bytes(content)

@@ -1,4 +1,4 @@
-"""Where a job's output is to go: what cannot be is refused before the job has begun, and leaves nothing behind."""
+"""A job's output directory: an impossible one is refused before the job begins, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_name_too_long_is_refused_also_where_its_directory_is_not_there_yet(pl
 def test_a_place_that_may_not_be_replaced_is_refused_before_the_job(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a mount may not: whether rename(2) can do it is asked of rename(2)."""
+    """A mount, for example, cannot be renamed: only rename(2) itself shows that."""
     rename = os.rename
 
     def is_busy(source: Path, target: Path) -> None:

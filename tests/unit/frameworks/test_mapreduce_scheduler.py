@@ -1,4 +1,4 @@
-"""The scheduler between a driver and file servers of the test's: parts that are saved while jobs end and slaves die."""
+"""The scheduler between a driver and file servers of the test: parts are saved while jobs end and slaves die."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REPORT: dict[str, Any] = {
 
 
 class LaterPool(Executor):
-    """Does what it is given when the test says so."""
+    """A pool that does its work when the test says so."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
@@ -58,7 +58,7 @@ class LaterPool(Executor):
 
 
 class FakeDriver:
-    """Notes what it is told."""
+    """Notes its calls."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], object]] = []
@@ -97,7 +97,7 @@ class FakeDriver:
 
 
 class Site:
-    """A job of one map and one reduce, as far as the reduce's output, which nobody has fetched yet."""
+    """A job of one map and one reduce that has come as far as the reduce's output, which is not fetched yet."""
 
     def __init__(self, base: Path) -> None:
         self.pool, self.fake = LaterPool(), FakeDriver()
@@ -145,13 +145,13 @@ class Site:
         self.scheduler.status_update(self.driver, offerd.TaskStatus(TaskID(task_id), state))
 
     def do(self, work: Callable[[], None]) -> None:
-        """In the pool, and then in the driver's thread: what is raised there ends all jobs."""
+        """Do it in the pool, and then in the driver's thread: an error there ends all jobs."""
         work()
         while self.fake.soon:
             self.fake.soon.pop(0)()
 
     def run(self) -> None:
-        """All that waits now, and all that this leads to."""
+        """Do everything that waits now, and everything that follows from it."""
         while self.pool.waiting:
             self.do(self.pool.waiting.pop(0))
 

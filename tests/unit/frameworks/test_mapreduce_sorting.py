@@ -1,4 +1,4 @@
-"""A mapper's lines sorted by counting: the same bytes as from GNU sort, whatever comes, or they are left to it."""
+"""A mapper's lines sorted by counting: the same bytes as from GNU sort, or GNU sort sorts them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def map_all(sandbox: Path, mapper: str, **more: Any) -> None:
         "trap '' PIPE; seq 900000",
     ],
 )
-def test_of_a_full_disk_and_a_mapper_that_it_cuts_off_the_disk_is_told(
+def test_a_full_disk_is_reported_rather_than_the_mapper_that_it_cuts_off(
     mapper: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OFFERD_PYTHON", sys.executable)
@@ -154,9 +154,9 @@ def test_of_a_full_disk_and_a_mapper_that_it_cuts_off_the_disk_is_told(
         "offerd_frameworks.mapreduce.sorting.sort_words",
         lambda *_, **__: ["sh", "-c", "head -c 100000 > output; echo more >&2; exit 2"],
     )
-    with pytest.raises((CommandFailed, OSError)) as told:
+    with pytest.raises((CommandFailed, OSError)) as caught:
         map_all(sandbox, mapper)
-    assert os.strerror(errno.ENOSPC) in str(told.value)
+    assert os.strerror(errno.ENOSPC) in str(caught.value)
 
 
 @pytest.mark.parametrize("combiner", ["", "uniq"])

@@ -1,4 +1,4 @@
-"""What the MPI framework says of itself to a master."""
+"""How the MPI framework registers with a master."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_only_slaves_with_the_attributes_that_were_asked_for_are_wanted() -> Non
             cast(Watcher, NoWatcher()), master.address, user="ann", attributes={"rack": "7"}
         )
         framework.start()
-        hello = master.expect(RegisterFramework)
+        registration = master.expect(RegisterFramework)
         framework.close()
-    assert (hello.framework.user, hello.needs_offers) == ("ann", False)
-    assert hello.filters is not None
-    assert hello.filters.attributes == {"rack": "7"}
+    assert (registration.framework.user, registration.needs_offers) == ("ann", False)
+    assert registration.filters is not None
+    assert registration.filters.attributes == {"rack": "7"}

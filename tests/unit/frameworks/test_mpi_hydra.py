@@ -1,4 +1,4 @@
-"""MPICH's process manager as a child: what it asks for, whom it waits for, and that it goes when told to."""
+"""MPICH's process manager as a child: what it asks for, what it waits for, and that it ends when it is asked to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def started(
     address: str = "127.0.0.1",
     **more: str,
 ) -> Iterator[Hydra]:
-    """One that has said what to run on each host."""
+    """A process manager that has printed what to run on each host."""
     need_mpich()
     environment = {**passed_on(os.environ), **more}
     hydra = Hydra(argv, hosts, address, directory="", environment=environment, stdin=None)
@@ -62,7 +62,7 @@ def test_it_says_what_to_run_on_each_host_and_waits_for_all_of_them() -> None:
             try:
                 wait_until(lambda: hydra.arrived() == 1, "the first proxy")
                 port = hydra.commands[0][hydra.commands[0].index("--control-port") + 1].rpartition(":")[2]
-                # Until the proxy's host has acknowledged what it was told, the timer for sending again runs there.
+                # Until the proxy's host has acknowledged what it was sent, the timer for sending again runs there.
                 wait_until(lambda: timers(int(port)) == ["02"], "the timer of keep-alive probes")
                 hydra.kill()
                 proxy.wait(DEADLINE_S)
@@ -91,7 +91,7 @@ def listeners(pid: int) -> list[tuple[str, int]]:
 
 
 def control(hydra: Hydra) -> tuple[str, int]:
-    """Where the proxies are told to connect."""
+    """The address that the proxies get."""
     (where,) = {command[command.index("--control-port") + 1] for command in hydra.commands}
     address, _, port = where.rpartition(":")
     return address, int(port)
@@ -153,10 +153,10 @@ def test_a_kernel_that_does_not_let_us_look_leaves_it_as_it_was(monkeypatch: pyt
         assert [proxy.wait(DEADLINE_S) for proxy in proxies] == [0, 0]
 
 
-def test_a_stranger_who_connects_is_not_told_what_the_job_did_not_name(
+def test_a_stranger_that_connects_is_not_sent_what_the_job_did_not_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first who says that he is proxy 0 is told everything; so there must be nothing to tell."""
+    """The first to connect as proxy 0 is sent everything, so that must hold no secret."""
     monkeypatch.setenv("MY_SECRET", "s3cr3t")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with (
@@ -165,17 +165,17 @@ def test_a_stranger_who_connects_is_not_told_what_the_job_did_not_name(
     ):
         stranger.settimeout(DEADLINE_S)
         stranger.sendall(struct.pack("<i", 0))
-        told = b""
-        while b"NAMED" not in told:
-            told += stranger.recv(65536)
+        reported = b""
+        while b"NAMED" not in reported:
+            reported += stranger.recv(65536)
         stranger.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             while more := stranger.recv(65536):
-                told += more
-        assert b"by the job" in told
-        assert b"OMP_NUM_THREADS" in told
-        assert b"SECRET" not in told
-        assert b"s3cr3t" not in told
+                reported += more
+        assert b"by the job" in reported
+        assert b"OMP_NUM_THREADS" in reported
+        assert b"SECRET" not in reported
+        assert b"s3cr3t" not in reported
         assert b"s3cr3t" not in Path(f"/proc/{hydra._process.pid}/environ").read_bytes()
 
 
@@ -195,8 +195,8 @@ def read_all(hydra: Hydra) -> list[tuple[int | None, bytes]]:
     return sorted(written)
 
 
-def test_a_death_is_told_with_its_rank_and_not_shown_as_output() -> None:
-    """Its shell stays until it is told to end, and says that it was."""
+def test_a_death_is_reported_with_its_rank_and_not_shown_as_output() -> None:
+    """Its shell stays until it is asked to end, and reports that it was."""
     script = 'echo fine; printf "no end" >&2; [ $PMI_RANK = 0 ] || exit 7'
     with started("sh", "-c", script) as hydra:
         proxies = [subprocess.Popen(command, start_new_session=True) for command in hydra.commands]
@@ -219,7 +219,7 @@ def test_a_death_is_told_with_its_rank_and_not_shown_as_output() -> None:
             proxy.wait(DEADLINE_S)
 
 
-def test_who_is_ended_from_outside_says_all_and_that_it_was_asked_to_end() -> None:
+def test_a_rank_ended_from_outside_reports_all_its_output_and_that_it_was_asked_to_end() -> None:
     with started("sh", "-c", "printf 'no end'; echo up >&2; exec sleep 600", hosts=(("a", 1),)) as hydra:
         proxy = subprocess.Popen(hydra.commands[0], start_new_session=True)
         written: list[Piece] = []

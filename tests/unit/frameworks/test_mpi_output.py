@@ -1,4 +1,4 @@
-"""Who wrote what in the output of `mpiexec`."""
+"""Which rank wrote what in the output of `mpiexec`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def end(status: str) -> bytes:
 
 
 def lines(*chunks: bytes) -> list[Piece]:
-    """What comes out of these reads, the unended rest last."""
+    """The pieces from these reads, with incomplete lines last."""
     splitter, whole = Splitter(WORD), Lines(WORD)
     found = [line for chunk in chunks for part in splitter.feed(chunk) for line in whole.add(*part)]
     return [*found, *whole.rest()]
@@ -59,7 +59,7 @@ def test_a_mark_of_another_word_is_text() -> None:
 
 
 def joined(pieces: list[Piece]) -> list[tuple[int | None, bytes]]:
-    """Whole lines; fails where a part of another one lies between."""
+    """Whole lines; fails if a part of another line comes in between."""
     found: list[tuple[int | None, bytes]] = []
     is_open = False
     for piece in pieces:
@@ -107,10 +107,10 @@ def test_a_long_line_that_there_is_no_room_for_is_said(
 
 @pytest.mark.parametrize("before", [b"", b"no end", b"whole\n", b"y" * BLOCK_BYTES, b"y" * 200_000])
 @pytest.mark.parametrize("cut", [1, 9, 11])
-def test_the_end_of_a_rank_is_told_and_no_output_wherever_it_is_cut(before: bytes, cut: int) -> None:
-    whole, told = Lines(WORD), end("-143")
+def test_a_ranks_end_is_reported_and_is_not_output_wherever_it_is_cut(before: bytes, cut: int) -> None:
+    whole, reported = Lines(WORD), end("-143")
     pieces: list[Piece] = []
-    for data in filter(None, (before, told[:cut], told[cut:])):
+    for data in filter(None, (before, reported[:cut], reported[cut:])):
         pieces += whole.add(4, data)
     assert b"".join(piece.data for piece in pieces) == before
     assert whole.take_ends() == [End(4, 143, was_asked=True)]

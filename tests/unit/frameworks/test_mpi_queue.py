@@ -1,4 +1,4 @@
-"""The queue of gangs: what is held and for how long, what starts, what a job ends with."""
+"""The queue of gangs: which offers are held and for how long, what starts, and how a job ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def job(ranks: int = 4, name: str = "job", **more: object) -> Job:
 
 
 def offer(slave: int, slots: int, name: str = "", long_slots: int | None = None) -> offerd.Offer:
-    """Of a slave, with room for so many ranks, all of them if they have a time limit."""
+    """An offer of a slave with room for so many ranks if they have a time limit."""
     resources = offerd.Resources.of(cpus=slots, mem="8G")
     long = {"cpus": (slots if long_slots is None else long_slots) * 1000, "mem": resources.mem_bytes}
     return offerd.Offer(
@@ -41,7 +41,7 @@ def status(task_id: str, state: offerd.TaskState, reason: str = "", message: str
 
 
 class Queue:
-    """A queue that knows its guarantee, and all that it wanted done."""
+    """A queue that knows its guarantee, and all its actions so far."""
 
     def __init__(self, guarantee: offerd.Resources | None = None) -> None:
         self.core = GangQueue(lambda: 0.5, HOLD_S)
@@ -50,7 +50,7 @@ class Queue:
         self(e.GuaranteeKnown(guarantee or offerd.Resources()))
 
     def __call__(self, *events: e.Event, at: float | None = None) -> list[a.Action]:
-        """Tell it; what it wants done."""
+        """Give it the event; returns its actions."""
         self.now = self.now if at is None else at
         actions = [action for event in events for action in self.core.handle(event, self.now)]
         self.done += actions
@@ -63,7 +63,7 @@ class Queue:
         return actions
 
     def run(self, wanted: Job, slots: int = 4) -> list[str]:
-        """Submit, offer one slave that holds it, and bring the proxies up; the tasks' ids."""
+        """Submit, offer one slave that holds the gang, and connect the proxies; returns the tasks' ids."""
         self(e.Submitted(wanted), e.OffersCame([offer(1, slots)]))
         (start,) = of_kind(a.StartHydra, self.done[-10:])[-1:]
         launch = of_kind(a.LaunchProxies, self(e.HydraReady(start.attempt_id)))[0]
@@ -76,7 +76,7 @@ def of_kind(kind: type[A], actions: list[a.Action]) -> list[A]:
 
 
 def when(queue: Queue, kind: type[a.Action]) -> float:
-    """When time alone brings about an action of this kind."""
+    """The time at which a tick returns an action of this kind."""
     while not of_kind(kind, queue.tick(queue.core.next_deadline())):
         pass
     return queue.now
@@ -124,7 +124,7 @@ def test_offers_are_asked_for_while_a_job_waits_and_not_when_the_queue_is_empty(
     assert actions[-1] == a.AskForOffers(False)
 
 
-def test_why_the_first_job_waits_is_asked_and_told_once_for_each_reason() -> None:
+def test_the_reason_why_the_first_job_waits_is_asked_for_and_reported_once() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)), e.Submitted(job(4, "next")))
     assert queue.core.next_deadline() == 1.0
@@ -149,35 +149,35 @@ def test_a_moment_that_the_gang_waits_by_its_own_choice_is_no_reason() -> None:
 def test_what_a_gang_held_is_no_news_while_the_masters_reason_stands() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)))
-    told = []
+    reported = []
     answers = [Waiting("long_task_cap", "room for 2 of 4: ...", 60.0), Waiting("not_yet", "soon")]
     for round, answer in enumerate(answers):
         start = 100.0 * round
         queue.tick(start)
         queue(e.OffersCame([offer(1, 2, f"o{round}")]), e.WhyCame("job", answer), at=start)
-        told.append([tell.text[:21] for tell in of_kind(a.Note, queue.tick(start + HOLD_S))])
-    assert told == [[], ["room for 2 of 4 ranks"]]
+        reported.append([note.text[:21] for note in of_kind(a.Note, queue.tick(start + HOLD_S))])
+    assert reported == [[], ["room for 2 of 4 ranks"]]
 
 
 def test_a_job_that_waits_for_the_guaranteed_share_says_so() -> None:
     queue = Queue(guarantee=offerd.Resources.of(cpus=4))
     queue.run(job(4))
     queue(e.Submitted(job(2, "next")))
-    (told,) = of_kind(a.ReportWaiting, queue.tick(1.0))
-    assert (told.job_id, told.waiting.why) == ("next", "guaranteed_share")
+    (reported,) = of_kind(a.ReportWaiting, queue.tick(1.0))
+    assert (reported.job_id, reported.waiting.why) == ("next", "guaranteed_share")
     assert of_kind(a.AskWhy, queue.done) == []
 
 
-def test_what_a_gang_held_is_told_again_only_if_it_was_more_or_less() -> None:
+def test_what_a_gang_held_is_reported_again_only_if_it_changed() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)))
-    told = []
+    reported = []
     for round, slots in enumerate((2, 2, 3)):
         start = 100.0 * round
         queue.tick(start)
         queue(e.OffersCame([offer(1, slots, f"o{round}")]), at=start)
-        told += [tell.text[:15] for tell in of_kind(a.Note, queue.tick(start + HOLD_S))]
-    assert told == ["room for 2 of 4", "room for 3 of 4"]
+        reported += [note.text[:15] for note in of_kind(a.Note, queue.tick(start + HOLD_S))]
+    assert reported == ["room for 2 of 4", "room for 3 of 4"]
 
 
 def test_a_part_of_a_gang_is_held_and_completed() -> None:
@@ -387,7 +387,7 @@ def test_a_rank_of_whose_output_the_end_has_not_come_is_named(
     assert (outcome(queue).exit_status, outcome(queue).reason) == said
 
 
-def test_ranks_that_their_slave_has_told_to_end_leave_it_to_the_slave_to_say_why() -> None:
+def test_ranks_ended_by_their_slave_leave_the_reason_to_the_slave() -> None:
     queue = Queue()
     (task_id,) = queue.run(job())
     queue(e.RankDied("job", 2, 143, was_asked=True), e.RankSilent("job", 2))
@@ -396,7 +396,7 @@ def test_ranks_that_their_slave_has_told_to_end_leave_it_to_the_slave_to_say_why
     assert (outcome(queue).exit_status, outcome(queue).reason) == (124, "slave-1: TASK_TIMEOUT: its limit")
 
 
-def test_a_rank_that_was_asked_to_end_by_nobody_else_is_the_cause() -> None:
+def test_a_rank_that_nobody_else_asked_to_end_is_the_cause() -> None:
     queue = Queue()
     (task_id,) = queue.run(job())
     queue(e.RankDied("job", 2, 143, was_asked=True), e.RankSilent("job", 2))

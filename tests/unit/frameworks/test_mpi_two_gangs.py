@@ -21,7 +21,7 @@ ONE = offerd.Resources.of(cpus=1)
 
 
 class World:
-    """A master of the simplest kind, that offers each free slave to somebody who asks, chosen by lot, and two queues."""
+    """A simple master that offers each free slave to a random queue that asks, and two queues."""
 
     def __init__(self, seed: int, ranks: tuple[int, int]) -> None:
         self.random = random.Random(seed)

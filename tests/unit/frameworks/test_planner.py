@@ -1,4 +1,4 @@
-"""The planner, told what happens: who is launched where, when, and what is done again."""
+"""The planner: what is launched where and when, and what is done again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rules(reduces: int = 1, **more: Any) -> Rules:
 
 
 class Site:
-    """A planner and a clock; finishes what it launches when told to."""
+    """A planner and a clock; it finishes what it has launched when a test says so."""
 
     def __init__(self) -> None:
         self.planner = Planner()
@@ -333,7 +333,7 @@ def test_an_output_that_is_another_attempts_by_now_is_not_lost() -> None:
     assert reduce.work.unfetched == 0
 
 
-def test_a_job_that_is_over_and_forgotten_can_be_told_anything() -> None:
+def test_events_of_a_job_that_is_over_and_forgotten_do_no_harm() -> None:
     site = Site()
     site.submit("j", [split()], rules(reduces=1))
     site.succeed(site.offer("s1")[0])

@@ -1,4 +1,4 @@
-"""Frameworks are written on what every author has: the names of `import offerd`, and nothing else of it."""
+"""Frameworks use only what every author can use: the names of `import offerd`."""
 
 from __future__ import annotations
 

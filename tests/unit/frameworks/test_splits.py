@@ -1,4 +1,4 @@
-"""What maps read: all of the input, once, in whole lines."""
+"""Maps read all of the input, once, in whole lines."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_directories_are_read_without_what_hadoop_leaves_out(tmp_path: Path) -> 
 def test_a_directory_that_cannot_be_looked_into_is_bad_input_and_not_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root may look into everything, so the refusal is the test's."""
+    """Root may read every directory, so the test refuses it."""
     for name in ("a", "closed/b", "_logs/c"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x\n")

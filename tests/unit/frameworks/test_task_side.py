@@ -50,7 +50,7 @@ def test_lines_are_counted_also_without_an_end(tmp_path: Path, content: bytes, l
 
 
 class Flaky(BaseHTTPRequestHandler):
-    """Answers with what the test has laid out: bytes to send of the whole, or a status."""
+    """Gives the answers that the test has prepared: how many bytes to send, or a status."""
 
     script: list[int] = []
     content = b""
@@ -135,7 +135,7 @@ def test_a_full_disk_is_said_as_such_and_the_server_is_not_asked_again(flaky: st
 def test_bytes_that_were_written_before_the_disk_was_full_are_not_written_again(
     flaky: str, tmp_path: Path
 ) -> None:
-    """The limit on a file's size takes a part of what came, and refuses the rest, as a full disk does."""
+    """The limit on file sizes accepts a part of the data and refuses the rest, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
@@ -175,7 +175,7 @@ def add(word: str, counts: Iterator[int]) -> Iterable[tuple[str, int]]:
 
 
 def through(functions: Functions, lines: list[bytes]) -> bytes:
-    """Map, sort, reduce, as a job does it."""
+    """Map, sort and reduce, as a job does."""
     mapped, reduced = io.BytesIO(), io.BytesIO()
     run_map(functions, lines, mapped)
     run_reduce(functions, sorted(mapped.getvalue().splitlines(keepends=True)), reduced)

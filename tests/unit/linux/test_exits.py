@@ -1,4 +1,4 @@
-"""Ends in words."""
+"""Exit statuses in words."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def test_exits_are_described_in_words(wait_status: int, described: tuple[int, st
     assert describe_exit(wait_status) == described
 
 
-def test_who_has_ended_is_the_subject_of_a_sentence() -> None:
+def test_exit_words_fit_after_a_subject() -> None:
     assert f"it {exit_words(1)}" == "it exited with status 1"
     assert f"it {exit_words(-9)}" == "it was killed by SIGKILL"

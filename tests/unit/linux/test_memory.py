@@ -11,7 +11,7 @@ import pytest
 from offerd_linux import memory, processes
 
 
-def test_what_may_not_be_asked_counts_as_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resident_memory_counts_where_more_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     me = processes.read(os.getpid())
     assert me is not None
     assert 0 < memory.held_bytes(me) <= me.rss_bytes
@@ -27,7 +27,7 @@ def test_the_peak_is_no_less_than_what_is_resident() -> None:
 
 
 @pytest.mark.root
-def test_who_is_in_thousands_of_groups_knows_its_peak_all_the_same() -> None:
+def test_a_process_in_thousands_of_groups_knows_its_peak() -> None:
     program = "from offerd_linux import memory; print(memory.peak_since_exec_bytes())"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, extra_groups=range(10_000, 14_000), capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""Descriptors of processes by their numbers."""
+"""pidfds of processes by pid."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_an_ended_process_has_none() -> None:
     assert open_pidfd(process.pid) is None
 
 
-def test_the_number_of_a_thread_is_no_process() -> None:
-    """The kernel's answer is the one for a process that is reaped while it looks."""
+def test_a_threads_number_is_not_a_process() -> None:
+    """The kernel answers as for a process that is reaped at that moment."""
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()

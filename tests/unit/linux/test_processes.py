@@ -28,7 +28,7 @@ time.sleep(600)
 
 
 class Line(NamedTuple):
-    """Each the other's parent, the first a child of ours."""
+    """Two processes that seem to be each other's parents; the first is our child."""
 
     root: int
     child: int
@@ -47,7 +47,7 @@ def line() -> Iterator[Line]:
 
 @pytest.fixture(params=["lists", "no lists"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that lists the children of each thread, and one that does not."""
+    """With a kernel that lists the children of each thread, and one that does not."""
     if request.param == "no lists":
         monkeypatch.setattr(os, "open", open_but_child_lists)
 
@@ -65,14 +65,14 @@ def test_everything_below_a_process_is_found_parents_first(line: Line) -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-def test_no_more_are_looked_at_than_asked_for(line: Line) -> None:
+def test_no_more_processes_are_looked_at_than_asked_for(line: Line) -> None:
     assert len(processes.descendants(line.root, most=2)) == 2
     with pytest.raises(TooManyProcesses):
         processes.descendants(line.root, most=1)
 
 
 @pytest.mark.usefixtures("kernel")
-def test_the_dead_are_children_until_somebody_waits_for_them() -> None:
+def test_dead_processes_are_children_until_they_are_reaped() -> None:
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process.pid in processes.own_children()
@@ -81,7 +81,7 @@ def test_the_dead_are_children_until_somebody_waits_for_them() -> None:
     assert processes.children(process.pid) == []
 
 
-def test_who_has_a_listed_childs_number_by_now_is_not_of_the_tree(
+def test_a_process_that_reuses_a_listed_pid_is_not_in_the_tree(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = {line.child: [os.getpid(), line.grandchild]}
@@ -102,7 +102,7 @@ def test_a_process_that_is_gone_shows_nothing() -> None:
 def test_a_process_that_is_not_ours_to_see_shows_nothing_and_hides_no_other(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where /proc is mounted with hidepid=1 and we are not root."""
+    """As if /proc were mounted with hidepid=1 and we were not root."""
     real = open
 
     def refused(path: Any, *words: Any, **options: Any) -> Any:
@@ -134,6 +134,6 @@ def test_what_a_process_shows_is_what_it_was_started_with() -> None:
         found = processes.read(process.pid)
         assert found is not None
         assert (found.ppid, found.session, found.group) == (os.getpid(), os.getsid(0), os.getpgid(0))
-        assert not processes.kill(process.pid, found.start_ticks + 1), "another one's time of start"
+        assert not processes.kill(process.pid, found.start_ticks + 1), "another process's start time"
         assert processes.kill(process.pid, found.start_ticks, signal.SIGTERM, signal.SIGCONT)
     assert process.returncode == -signal.SIGTERM

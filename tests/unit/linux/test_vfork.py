@@ -1,4 +1,4 @@
-"""The vfork in machine code: what it starts, and how it says that it could not."""
+"""The vfork in machine code: what it starts, and how it reports a failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_it_starts_a_program_in_a_session_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
-def test_the_first_call_that_fails_ends_the_child_and_is_told() -> None:
+def test_the_first_call_that_fails_ends_the_child_and_is_reported() -> None:
     pid, trouble = start(
         (vfork.EXECVE, b"/no/such/program", [b"x"], []), (vfork.EXECVE, b"/bin/true", [b"true"], [])
     )

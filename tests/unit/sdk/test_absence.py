@@ -1,4 +1,4 @@
-"""A master that is away: why, and when that is said."""
+"""A master that does not answer: why, and when that is logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def test_it_is_said_soon_then_seldom_and_when_the_reason_is_another_one() -> None:
+def test_an_absence_is_logged_soon_then_rarely_and_when_its_reason_changes() -> None:
     absence, said = Absence(0.0), []
     for second in range(2000):
         if absence.turn(is_there=False, now=float(second)):
@@ -45,8 +45,8 @@ def test_it_is_said_soon_then_seldom_and_when_the_reason_is_another_one() -> Non
     assert len(said) < 10
 
 
-def test_what_may_pass_is_said_once_it_is_found_twice() -> None:
-    """A master that has just begun takes connections before ours is made with its key."""
+def test_a_reason_that_may_pass_is_logged_when_it_is_found_twice() -> None:
+    """A master that has just started accepts connections before ours is made with its key."""
     absence, why = Absence(0.0), f"the server at a:1 {ANOTHER_KEY}"
     assert absence.turn(is_there=False, now=1.0)
     assert absence.found(why, 1.0) == ""
@@ -59,7 +59,7 @@ def test_what_may_pass_is_said_once_it_is_found_twice() -> None:
     assert absence.found(why, 13.0) == f"no master for 3 s: {why}; still trying"
 
 
-def test_its_return_is_told_where_its_absence_was() -> None:
+def test_a_return_is_logged_if_the_absence_was() -> None:
     absence = Absence(0.0)
     assert absence.back(0.5) == ""
     assert not absence.turn(is_there=True, now=0.5)
@@ -69,14 +69,14 @@ def test_its_return_is_told_where_its_absence_was() -> None:
     assert absence.back(25.0) == "a master answers, after 15 s"
 
 
-def test_what_is_found_when_it_is_back_already_is_not_said() -> None:
+def test_a_reason_found_after_the_return_is_not_logged() -> None:
     absence = Absence(0.0)
     assert absence.turn(is_there=False, now=1.0)
     assert not absence.turn(is_there=True, now=1.5)
     assert absence.found("x", 2.0) == ""
 
 
-def test_a_name_that_is_none_and_a_port_where_nobody_is_are_told_apart() -> None:
+def test_an_unknown_name_and_a_closed_port_are_different_reasons() -> None:
     assert why_away(peer("tcp://nosuch.invalid:5060")).startswith(
         "the name nosuch.invalid cannot be resolved"
     )
@@ -99,7 +99,7 @@ def test_a_name_that_is_none_and_a_port_where_nobody_is_are_told_apart() -> None
         (b"", True, "is not an offerd master"),
     ],
 )
-def test_refused_handshakes_are_told_apart(
+def test_kinds_of_refused_handshakes_are_different_reasons(
     listener: socket.socket, mechanism: bytes, has_keys: bool, why: str
 ) -> None:
     def greet() -> None:

@@ -79,7 +79,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("written", "why"), BAD)
-def test_an_address_that_is_none_is_one_line_that_says_why(written: str, why: str) -> None:
+def test_an_invalid_address_is_an_error_of_one_line(written: str, why: str) -> None:
     with pytest.raises(BadInput) as error:
         parse(written, 5060)
     said = str(error.value)
@@ -88,7 +88,7 @@ def test_an_address_that_is_none_is_one_line_that_says_why(written: str, why: st
 
 
 @pytest.mark.parametrize("written", ["host", "127.0.0.1", "[::1]"])
-def test_where_there_is_no_usual_port_it_has_to_be_said(written: str) -> None:
+def test_without_a_usual_port_the_port_must_be_named(written: str) -> None:
     with pytest.raises(BadInput, match="it names no port"):
         parse(written)
 
@@ -123,14 +123,14 @@ def test_where_to_listen_is_an_address_with_or_without_brackets(written: str, ip
         ("224.0.0.1", "multicast"),
     ],
 )
-def test_where_nobody_can_listen_for_others_is_one_line(written: str, why: str) -> None:
+def test_an_address_that_others_cannot_reach_is_an_error_of_one_line(written: str, why: str) -> None:
     with pytest.raises(BadInput, match=why) as error:
         listening_ip(written, "--advertise")
     assert str(error.value).startswith("--advertise ")
     assert "\n" not in str(error.value)
 
 
-def test_kinds_of_hosts_are_told_apart() -> None:
+def test_kinds_of_hosts_are_distinguished() -> None:
     loopback = ["localhost", "127.0.0.1", "127.3.2.1", "::1", "0:0::1", "::ffff:127.0.0.1"]
     others = ["10.0.0.1", "2001:db8::1", "fe80::1%eth0", "localhost.example", "", "::"]
     assert [is_loopback(host) for host in loopback + others] == [True] * 6 + [False] * 6

@@ -1,4 +1,4 @@
-"""The asyncio driver: what differs from the blocking one, and that the same core stands behind it."""
+"""The asyncio driver: what differs from the blocking one, and that it has the same core."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 async def off_loop(function: Any, *arguments: Any) -> Any:
-    """The fake master's waiting, without stopping the event loop."""
+    """Wait for the fake master without stopping the event loop."""
     return await asyncio.to_thread(function, *arguments)
 
 
@@ -216,7 +216,7 @@ def test_questions_are_awaited(master: FakeMaster) -> None:
 
 
 class Forgetful(FakeMaster):
-    """Whoever kills a task hears that it has ended, and in the same breath that nobody knows it any more."""
+    """A task that is killed is reported as ended, and as unknown right after that."""
 
     def handle(self, peer: PeerID, message: Any) -> None:
         if isinstance(message, KillTask):
@@ -257,7 +257,7 @@ def test_a_question_that_its_master_does_not_hear_is_not_asked_of_the_next() -> 
         run(use(master))
 
 
-def test_a_callback_that_waits_for_the_master_is_told_so(master: FakeMaster) -> None:
+def test_a_callback_that_waits_for_the_master_gets_an_error(master: FakeMaster) -> None:
     caught: list[str] = []
 
     class Waits(AsyncScheduler):
@@ -275,7 +275,7 @@ def test_a_callback_that_waits_for_the_master_is_told_so(master: FakeMaster) -> 
 
 
 def test_a_callback_that_raises_ends_the_driver(master: FakeMaster, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     class Fails(AsyncScheduler):
         async def registered(
@@ -284,11 +284,11 @@ def test_a_callback_that_raises_ends_the_driver(master: FakeMaster, caplog: pyte
             raise ZeroDivisionError("in a callback")
 
         async def error(self, driver: AsyncSchedulerDriver, reason: str, message: str) -> None:
-            told.append(reason)
+            reported.append(reason)
 
     with pytest.raises(ZeroDivisionError, match="in a callback"):
         run(make(Fails(), master).run())
-    assert told == ["CALLBACK_RAISED"]
+    assert reported == ["CALLBACK_RAISED"]
     assert "callback of Fails raised" in caplog.text
 
 
@@ -301,7 +301,7 @@ def test_a_refusal_ends_the_driver(master: FakeMaster) -> None:
         run(make(Refused(), master).run())
 
 
-def test_an_end_that_no_error_hears_of_is_in_the_log_while_nobody_waits_for_it(
+def test_an_end_that_nothing_else_reports_is_in_the_log(
     master: FakeMaster, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def use() -> None:
@@ -337,7 +337,7 @@ def test_to_cancel_run_is_to_abort(master: FakeMaster) -> None:
     assert master.count(TeardownFramework) == 0
 
 
-def test_a_master_that_dies_is_told_at_once_and_a_new_one_is_found(master: FakeMaster) -> None:
+def test_a_master_that_dies_is_reported_at_once_and_a_new_one_is_found(master: FakeMaster) -> None:
     async def use() -> None:
         gone, again = asyncio.Event(), asyncio.Event()
 
@@ -362,18 +362,18 @@ def test_a_master_that_dies_is_told_at_once_and_a_new_one_is_found(master: FakeM
     run(use())
 
 
-def test_what_is_wished_before_the_start_goes_with_the_hello(master: FakeMaster) -> None:
+def test_settings_made_before_the_start_are_in_the_registration(master: FakeMaster) -> None:
     async def use() -> None:
         driver = make(AsyncScheduler(), master)
         driver.set_needs_offers(False)
         async with driver:
-            hello = await off_loop(master.expect, RegisterFramework)
-            assert not hello.needs_offers
+            registration = await off_loop(master.expect, RegisterFramework)
+            assert not registration.needs_offers
 
     run(use())
 
 
-def test_a_master_that_forgot_us_is_told_again(master: FakeMaster) -> None:
+def test_a_master_that_forgot_us_gets_a_new_registration(master: FakeMaster) -> None:
     async def use() -> None:
         again = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Every number, text and list of every message has a bound, and what is beyond it is no message."""
+"""Every number, text and list of every message has a bound, and a message beyond it is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODECS = [
 
 
 def unbounded(kind: Any, where: str) -> Iterator[str]:
-    """Where in a type something is that may be as large as its sender likes."""
+    """The places in a type that have no bound."""
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         if kind.ge is None or kind.le is None:
             yield where
@@ -128,14 +128,14 @@ F, S, T, E = FrameworkID("f"), SlaveID("s"), TaskID("t"), ExecutorID("e")
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_what_is_at_its_bound_is_read_and_what_is_beyond_is_no_message(
+def test_a_value_at_its_bound_is_read_and_one_beyond_is_refused(
     at_the_bound: m.Message, beyond: m.Message
 ) -> None:
     assert not is_refused(at_the_bound)
     assert is_refused(beyond)
 
 
-def test_amounts_at_their_bound_add_up_without_an_error_and_their_sum_can_be_told() -> None:
+def test_amounts_at_their_bound_add_up_and_their_sum_can_be_sent() -> None:
     most = Resources({"cpus": MAX_AMOUNT}, {"ports": [(0, MAX_AMOUNT)]})
     assert (most + most).scalars == {"cpus": MAX_AMOUNT}
     assert not is_refused(m.GuaranteedShare(most + most))
@@ -144,7 +144,7 @@ def test_amounts_at_their_bound_add_up_without_an_error_and_their_sum_can_be_tol
 @pytest.mark.parametrize(
     ("name", "largest"), [("to_master", codec.MAX_MESSAGE_BYTES), ("from_executor", codec.MAX_EXECUTOR_BYTES)]
 )
-def test_what_could_not_be_passed_on_is_no_message(name: str, largest: int) -> None:
+def test_a_message_that_could_not_be_forwarded_is_refused(name: str, largest: int) -> None:
     reader: codec.Codec[Any] = getattr(codec, name)
     empty = len(codec.encode_message(m.FrameworkMessage(F, S, E, b"\0" * (1 << 16))))
 

@@ -22,7 +22,7 @@ NAME_BYTES = 4 * len("f")
 
 
 class Harness:
-    """A queue and short words for what goes in and comes out."""
+    """A queue, with short methods for what goes in and comes out."""
 
     def __init__(self) -> None:
         self.queue = CallQueue()
@@ -216,7 +216,7 @@ def test_no_offer_is_overfilled_and_no_call_is_lost_or_doubled(
     left = harness.queue.clear()
     assert len(taken) + len(left) == len(calls)
     assert {*taken, *left} == set(calls)
-    # Nothing that is left would have fitted as well.
+    # No call that is left would have fitted, too.
     for room, filled in zip(offers, placed, strict=True):
         rest = Room(room)
         for call in filled:

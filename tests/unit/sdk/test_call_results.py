@@ -1,4 +1,4 @@
-"""Results of calls: fetched where they are large, and looked at only if they are from who was given the call."""
+"""Results of calls: large ones are fetched, and only those of the executor that was given the call are used."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ ran: list[str] = []
 
 
 class RunsCode:
-    """Unpickled, it says so."""
+    """Records that it was unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
         return ran.append, ("ran",)

@@ -1,4 +1,4 @@
-"""Modules that an option names: offerd's own without a look at what is installed, others by their entry points."""
+"""Modules that an option names: offerd's own are found without listing installed packages, others by their entry points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWN = {"mine": "fractions:Fraction"}
 
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pip leaves it: a module, and beside it a description that names it."""
+    """A module as pip installs it, with its metadata beside it."""
     (tmp_path / "their_module.py").write_text("class Theirs: ...\n")
     described = tmp_path / "theirs-1.0.dist-info"
     described.mkdir()

@@ -67,12 +67,12 @@ def test_a_call_runs_and_its_result_comes_back() -> None:
         assert task.executor_id == "python"
         assert task.resources == Resources.of(cpus=1, mem="128M")
         assert task.time_limit_s is None
-        hello = fake.received[0]
-        assert isinstance(hello, RegisterFramework)
-        assert [info.module for info in hello.framework.executors] == ["offerd_executors.python"]
+        registration = fake.received[0]
+        assert isinstance(registration, RegisterFramework)
+        assert [info.module for info in registration.framework.executors] == ["offerd_executors.python"]
 
 
-def test_an_exception_comes_back_with_the_traceback_of_the_far_side() -> None:
+def test_an_exception_comes_back_with_the_workers_traceback() -> None:
     with cluster() as (_, executor):
         with pytest.raises(LookupError, match="not here") as caught:
             executor.submit(fail, "not here").result(WAIT_S)
@@ -121,7 +121,7 @@ def test_options_hold_for_one_call_or_one_view() -> None:
         ({"resources": "ports=[1-2]"}, "amounts only"),
     ],
 )
-def test_options_that_cannot_be_are_bad_input_at_once(options: dict[str, Any], word: str) -> None:
+def test_impossible_options_are_bad_input_at_once(options: dict[str, Any], word: str) -> None:
     with pytest.raises(BadInput, match=word):
         ClusterExecutor("127.0.0.1:1", **options)
     with cluster() as (_, executor):
@@ -136,7 +136,7 @@ def test_an_option_that_does_not_exist_is_a_type_error() -> None:
         executor.options(cpu=1)
 
 
-def test_a_call_that_cannot_travel_raises_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_cannot_be_pickled_raises_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with cluster() as (_, executor):
         with pytest.raises(TypeError):
             executor.submit(add, threading.Lock())
@@ -426,7 +426,7 @@ def test_shutdown_can_drop_what_has_not_started() -> None:
         fake.expect(TeardownFramework)
 
 
-def test_when_the_master_ends_the_framework_every_call_hears_it() -> None:
+def test_when_the_master_ends_the_framework_every_call_gets_the_error() -> None:
     with cluster(runs_on, cpus=4) as (fake, executor):
         futures: list[ClusterFuture[int]] = [executor.submit(add, number) for number in range(3)]
         fake.expect(AcceptOffers)

@@ -1,4 +1,4 @@
-"""The store of credentials: what it holds, who is believed, and what `resolve` makes of it and the environment."""
+"""The store of credentials: its contents, which files are believed, and what `resolve` finds in it and the environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MASTER = "m" * 40
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A home without a store, and no system's."""
+    """A home without a store, and no store of the system."""
     for name in ("OFFERD_CONFIG", "XDG_CONFIG_HOME", "OFFERD_MASTER", "OFFERD_KEY", "OFFERD_MASTER_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -163,7 +163,7 @@ def test_a_store_that_others_may_write_is_refused(what: str, mode: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["../a", "a b", "", "x" * 41, 'a"]\n[b'])
-def test_no_name_writes_anything_else(name: str) -> None:
+def test_no_name_can_write_other_entries(name: str) -> None:
     with pytest.raises(BadInput, match="is not a valid name"):
         own_store().add(Cluster(name, "a"))
     with pytest.raises(BadInput, match="control characters"):
@@ -183,7 +183,7 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_without_anything_it_is_nobody(nothing: str | None, secret: str) -> None:
+def test_without_any_setting_no_cluster_is_found(nothing: str | None, secret: str) -> None:
     """Another account of this host may listen where a master would."""
     with pytest.raises(NoKey, match=r"no key for any cluster here: run one with `offerd local`"):
         resolve(nothing)

@@ -45,7 +45,7 @@ def test_frames_are_cut_at_the_target_and_lose_nothing(sizes: list[int]) -> None
     for frame in cut:
         assert len(frame) <= max(FRAME_TARGET_BYTES, *sizes) + 64
         assert len(frame) <= MAX_FRAME_BYTES
-    # No frame could have taken the next message too.
+    # No frame had room for the next message.
     for left, right in itertools.pairwise(cut):
         assert len(left) + len(encode_message(read(right)[1][0])) > FRAME_TARGET_BYTES
 

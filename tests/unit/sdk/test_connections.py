@@ -1,4 +1,4 @@
-"""Connections that cost a server more than they say: messages without an end, and silence."""
+"""Connections that burden a server without saying anything: endless messages, and silence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PART = b"\x03" + struct.pack(">Q", 1 << 20) + b"x" * (1 << 20)
 
 
 class Site:
-    """A server without keys, a guard that looks only when it is told to, and clients."""
+    """A server without keys, a guard that checks only when a test calls it, and clients."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.stack = stack
@@ -70,7 +70,7 @@ def site() -> Iterator[Site]:
 
 
 def is_ended(client: socket.socket) -> bool:
-    """Whether the other side has hung up; what it has said before is read away."""
+    """Whether the other side has closed the connection; what it had sent is read and dropped."""
     client.settimeout(0.05)
     try:
         while client.recv(65536):

@@ -1,4 +1,4 @@
-"""The blocking driver against a master of sockets."""
+"""The blocking driver against a fake master with real sockets."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CPU = Resources.of(cpus=1)
 
 
 class Recorder(Scheduler):
-    """Puts every callback into a queue; `on` may say what else a callback does."""
+    """Puts every callback into a queue; `on` holds what else a callback does."""
 
     def __init__(self, **on: Callable[..., None]) -> None:
         self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
@@ -75,7 +75,7 @@ class Recorder(Scheduler):
         return super().__getattribute__(name)
 
     def expect(self, name: str) -> tuple[Any, ...]:
-        """The arguments of the next callback of this name; others in between are passed over."""
+        """The arguments of the next callback of this name; others before it are skipped."""
         while True:
             called, *arguments = self.calls.get(timeout=WAIT_S)
             if called == name:
@@ -124,18 +124,18 @@ def start(master: FakeMaster) -> Iterator[Start]:
             logging.getLogger(__name__).info("ended by %r", error)
 
 
-def test_what_is_wished_before_the_start_goes_with_the_hello(master: FakeMaster) -> None:
+def test_settings_made_before_the_start_are_in_the_registration(master: FakeMaster) -> None:
     driver = SchedulerDriver(Recorder(), FrameworkInfo("test"), master.address)
     driver.set_needs_offers(False)
     driver.set_filters(Filters(minimum=CPU))
     driver.start()
-    hello = master.expect(RegisterFramework)
-    assert (hello.needs_offers, hello.filters) == (False, Filters(minimum=CPU))
+    registration = master.expect(RegisterFramework)
+    assert (registration.needs_offers, registration.filters) == (False, Filters(minimum=CPU))
     driver.abort()
     driver.join(WAIT_S)
 
 
-def test_a_driver_registers_and_tells(master: FakeMaster, start: Start) -> None:
+def test_a_driver_registers_and_reports_it(master: FakeMaster, start: Start) -> None:
     scheduler = Recorder()
     driver = start(scheduler)
     assert scheduler.expect("registered") == (F, "M-1")
@@ -307,7 +307,7 @@ def test_an_error_callback_that_raises_too_does_not_hide_the_first(
 
 
 class Unspeakable(Exception):
-    """Whose text cannot be had."""
+    """An exception whose text cannot be made."""
 
     def __str__(self) -> str:
         raise SystemExit
@@ -315,9 +315,7 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
 
-def test_an_exception_of_a_callback_without_a_text_is_told_all_the_same(
-    master: FakeMaster, start: Start
-) -> None:
+def test_a_callbacks_exception_without_a_text_is_reported(master: FakeMaster, start: Start) -> None:
     def fail(*_: object) -> None:
         raise Unspeakable
 
@@ -393,7 +391,7 @@ def test_a_stopped_driver_that_never_registered_says_so() -> None:
         driver.wait_registered(WAIT_S)
 
 
-def test_a_master_that_forgot_us_is_told_again_and_everything_goes_on(
+def test_a_master_that_forgot_us_gets_a_new_registration_and_everything_goes_on(
     master: FakeMaster, start: Start
 ) -> None:
     scheduler = Recorder()
@@ -407,7 +405,7 @@ def test_a_master_that_forgot_us_is_told_again_and_everything_goes_on(
     assert master.expect(SetNeedsOffers) == SetNeedsOffers(False)
 
 
-def test_a_master_that_dies_is_told_at_once_and_a_new_one_on_its_address_is_found(
+def test_a_master_that_dies_is_reported_at_once_and_a_new_one_on_its_address_is_found(
     start: Start, master: FakeMaster
 ) -> None:
     scheduler = Recorder()
@@ -535,7 +533,7 @@ def test_drivers_leave_no_descriptor_and_no_thread_behind() -> None:
     assert all(now <= earlier for now, earlier in zip(held(), before, strict=True))
 
 
-def test_a_message_of_the_masters_that_finds_a_fault_costs_the_registration_and_not_the_scheduler(
+def test_a_message_that_cannot_be_handled_costs_the_registration_and_not_the_scheduler(
     master: FakeMaster, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()

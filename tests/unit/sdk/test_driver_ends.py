@@ -1,4 +1,4 @@
-"""Who hears of a driver's end: who waits for it, else the scheduler's `error`, else the log."""
+"""Where a driver's end is reported: to a caller that waits for it, else to the scheduler's `error`, else in the log."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from offerd.errors import FrameworkError, MasterUnreachable
 from offerd.messages import Dropped, FrameworkInfo, Reason
 
 
-class Deaf(Scheduler):
+class Silent(Scheduler):
     """Has no `error`."""
 
 
-def test_an_end_that_nobody_waits_for_and_no_error_hears_of_is_in_the_log(
+def test_an_end_that_nothing_else_reports_is_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with FakeMaster() as master:
-        driver = SchedulerDriver(Deaf(), FrameworkInfo("x"), master.address)
+        driver = SchedulerDriver(Silent(), FrameworkInfo("x"), master.address)
         driver.start()
         driver.wait_registered(WAIT_S)
         master.send(Dropped("it sent nonsense"))
@@ -32,8 +32,8 @@ def test_an_end_that_nobody_waits_for_and_no_error_hears_of_is_in_the_log(
         assert caught.value.reason == Reason.MESSAGE_INVALID
 
 
-def test_an_end_that_is_raised_to_who_waits_is_not_in_the_log_too(caplog: pytest.LogCaptureFixture) -> None:
-    driver = SchedulerDriver(Deaf(), FrameworkInfo("x"), "127.0.0.1:1", connect_timeout_s=0.1)
+def test_an_end_that_join_raises_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    driver = SchedulerDriver(Silent(), FrameworkInfo("x"), "127.0.0.1:1", connect_timeout_s=0.1)
     with pytest.raises(MasterUnreachable):
         driver.run()
     assert not caplog.messages

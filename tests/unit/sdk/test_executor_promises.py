@@ -1,4 +1,4 @@
-"""What `concurrent.futures` promises, where calls are tasks: none is forgotten, every future, wait and thread has an end."""
+"""What `concurrent.futures` promises, for calls that are tasks: none is forgotten, and every future, wait and thread ends."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_cancelling_a_call_whose_callback_exits_kills_its_task() -> None:
 
 
 class Leaves:
-    """Unpickled, it ends the thread."""
+    """Ends the thread that unpickles it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return sys.exit, (3,)
@@ -148,8 +148,8 @@ def test_names_that_no_message_holds_are_made_printable() -> None:
         executor,
     ):
         executor.submit(far).exception(WAIT_S)
-        hello = fake.expect(RegisterFramework)
-        assert hello.framework.name == "caf\\udce9"
+        registration = fake.expect(RegisterFramework)
+        assert registration.framework.name == "caf\\udce9"
 
 
 def test_an_exception_whose_text_is_no_utf_8_comes_back_with_its_traceback() -> None:
@@ -192,7 +192,7 @@ def test_with_as_many_calls_as_may_be_on_the_cluster_no_offer_is_held_or_wanted(
 
 
 class Unspeakable(ValueError):
-    """Whose text cannot be had."""
+    """An exception whose text cannot be made."""
 
     def __str__(self) -> str:
         raise KeyboardInterrupt
@@ -210,8 +210,8 @@ def test_an_initializer_that_raises_is_the_end_of_every_call(cause: type[ValueEr
         return TaskStatus(task.task_id, TaskState.FAILED, 1, Reason.CALL_RAISED, data=data)
 
     with cluster(runs_on, cpus=1, initializer=print) as (fake, executor):
-        hello = fake.expect(RegisterFramework)
-        assert calls.unpack_call(hello.framework.executors[0].data).function
+        registration = fake.expect(RegisterFramework)
+        assert calls.unpack_call(registration.framework.executors[0].data).function
         futures = [executor.submit(abs, -number) for number in range(9)]
         fake.wait_for(lambda: fake.launched == 4)
         fake.end(fails(next(iter(fake.running.values()))[1]))

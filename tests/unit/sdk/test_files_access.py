@@ -96,7 +96,7 @@ def test_what_a_task_is_given_holds_one_token_and_no_key() -> None:
         "Offerd 3 r owner:" + "a" * 600 + " x",
     ],
 )
-def test_what_is_no_token_is_none(header: str) -> None:
+def test_an_invalid_header_is_not_a_token(header: str) -> None:
     assert parse_claim(header) is None
 
 

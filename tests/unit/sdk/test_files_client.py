@@ -111,7 +111,7 @@ def test_names_are_quoted(server: Files, client: FilesClient) -> None:
     assert client.read(C, "a b/?#") == b"x"
 
 
-def test_a_missing_file_and_a_silent_server_are_told_apart(server: Files, client: FilesClient) -> None:
+def test_a_missing_file_and_a_silent_server_are_different_errors(server: Files, client: FilesClient) -> None:
     with pytest.raises(FileNotServed, match="no file gone of C-1"):
         client.read(C, "gone")
     with socket.socket() as probe:
@@ -185,7 +185,7 @@ def test_a_log_is_followed_through_its_rotations(server: Files, client: FilesCli
     assert b"".join(follow) == b"abcdefghi"
 
 
-def test_a_reader_that_gets_less_than_there_was_is_told(server: Files, client: FilesClient) -> None:
+def test_a_reader_that_gets_less_than_was_written_gets_an_error(server: Files, client: FilesClient) -> None:
     server.content["/containers/C-1/stdout"] = b"the end"
     whole = client.follow(C, "stdout", is_over=lambda: True, written_bytes=lambda: 7)
     assert list(whole) == [b"the end"]

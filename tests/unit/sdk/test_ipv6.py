@@ -1,4 +1,4 @@
-"""Sockets over IPv6: who is reached, over which IP, and what is told of them."""
+"""Sockets over IPv6: which host is reached, over which IP version, and what errors say."""
 
 from __future__ import annotations
 

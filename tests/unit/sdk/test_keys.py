@@ -1,4 +1,4 @@
-"""Keys on disk: what is refused, and with which words."""
+"""Keys on disk: what is refused, and with which error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_no_two_pairs_are_the_same(tmp_path: Path) -> None:
     assert len(secrets) == 3
 
 
-def test_a_key_is_never_written_over(tmp_path: Path) -> None:
+def test_an_existing_key_is_never_overwritten(tmp_path: Path) -> None:
     secret, _ = new_key("alice", tmp_path)
     before = secret.read_bytes()
     with pytest.raises(BadInput, match="File exists"):
@@ -52,7 +52,7 @@ def test_a_secret_that_others_may_touch_is_refused(tmp_path: Path, mode: int) ->
     "content",
     [b"", b"\xff\xfe", b"secret = 5", b'secret = "short"', b"secret = ", b'public = "x"', b"\0" * 9000],
 )
-def test_garbage_is_no_key(tmp_path: Path, content: bytes) -> None:
+def test_garbage_is_not_a_key(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -62,7 +62,7 @@ def test_garbage_is_no_key(tmp_path: Path, content: bytes) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_the_public_file_is_no_secret_and_the_secret_one_no_public(tmp_path: Path) -> None:
+def test_a_public_file_holds_no_secret_key_and_a_secret_file_no_public_one(tmp_path: Path) -> None:
     secret, public = new_key("alice", tmp_path)
     public.chmod(0o600)
     with pytest.raises(BadInput, match="holds no secret key"):
@@ -71,7 +71,7 @@ def test_the_public_file_is_no_secret_and_the_secret_one_no_public(tmp_path: Pat
         read_public(str(secret))
 
 
-def test_a_path_that_looks_like_a_key_is_the_file_that_is_there(
+def test_a_path_that_looks_like_a_key_is_read_as_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, public = new_key("alice", tmp_path)
@@ -85,7 +85,7 @@ def test_a_path_that_looks_like_a_key_is_the_file_that_is_there(
 
 
 @pytest.mark.parametrize("text", ["", "nothing here", "x" * 39, "x" * 41, "x" * 39 + '"', "a\0b"])
-def test_what_is_neither_a_key_nor_a_file_is_refused(text: str) -> None:
+def test_a_text_that_is_neither_a_key_nor_a_file_is_refused(text: str) -> None:
     assert not is_public_key(text)
     with pytest.raises(BadInput, match="is neither a public key"):
         read_public(text)
@@ -119,7 +119,7 @@ def test_the_directory_that_a_link_leads_to_counts_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_key_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+def test_another_users_key_is_refused(tmp_path: Path) -> None:
     secret, _ = new_key("alice", tmp_path)
     os.chown(secret, 65534, -1)
     with pytest.raises(BadInput, match=f"the key file {secret} belongs to nobody; it must be root's"):

@@ -51,13 +51,13 @@ def test_master_is_an_address_or_a_zookeeper() -> None:
     assert master_address("[::1]") == "tcp://[::1]:5060"
 
 
-def test_unreachable_zookeeper_is_told_with_what_to_look_at() -> None:
+def test_an_unreachable_zookeeper_is_an_error_that_says_what_to_check() -> None:
     assert unreachable("zk://a:2181/p").count("a:2181/p") == 1
     assert "offerd local" in unreachable("tcp://127.0.0.1:5060")
     assert "offerd local" in unreachable("tcp://[::1]:5060")
 
 
-def test_line_is_ordered_by_number_and_holds_nothing_else() -> None:
+def test_the_line_of_masters_is_ordered_by_number() -> None:
     children = [
         "json.info_0000000010",
         "epoch",
@@ -73,7 +73,7 @@ def test_line_is_ordered_by_number_and_holds_nothing_else() -> None:
     assert in_line(children) == ["json.info_0000000009", "json.info_0000000010", "json.info_9999999999"]
 
 
-def test_node_tells_the_address() -> None:
+def test_a_node_holds_the_address() -> None:
     assert address_of(describe_master("M-1", "10.1.2.3:5060", "host", "0.1")) == "tcp://10.1.2.3:5060"
     assert (
         address_of(describe_master("M-1", "[2001:db8::1]:5060", "host", "0.1")) == "tcp://[2001:db8::1]:5060"

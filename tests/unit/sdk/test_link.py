@@ -1,4 +1,4 @@
-"""Why no connection comes about: no key, an unknown one, another server than ours; said at once, mended where it can be."""
+"""Why a connection fails: no key, an unknown key, another server than ours; it is reported at once, and retried if useful."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAIT_S = 10.0
 
 
 class Listener:
-    """A server on a free port, or `port`, in a thread: with a master's key and the gate before it, or without keys."""
+    """A server in a thread, on a free port or `port`: with a master's key and its check of peers' keys, or without keys."""
 
     def __init__(self, keyring: Keyring | None = None, port: int = 0) -> None:
         self._context = new_context()
@@ -103,9 +103,7 @@ CONNECTING: list[Connect] = [ask_as_operator, run_driver, run_async_driver]
 
 
 @pytest.mark.parametrize("connect", CONNECTING)
-def test_without_a_key_whoever_connects_ends_within_a_second_with_one_line(
-    master: Listener, connect: Connect
-) -> None:
+def test_without_a_key_a_peer_ends_within_a_second_with_one_line(master: Listener, connect: Connect) -> None:
     took_s = []
     for _ in range(5):  # whether it is ZeroMQ here or there that notices first is chance
         began = time.monotonic()
@@ -119,7 +117,7 @@ def test_without_a_key_whoever_connects_ends_within_a_second_with_one_line(
 
 
 @pytest.mark.parametrize("connect", CONNECTING)
-def test_with_a_key_that_the_master_does_not_know_as_well(
+def test_with_an_unknown_key_a_peer_ends_within_a_second_with_one_line(
     master: Listener, keyring: Keyring, connect: Connect
 ) -> None:
     took_s = []
@@ -134,23 +132,23 @@ def test_with_a_key_that_the_master_does_not_know_as_well(
     assert median(took_s) < 1.0
 
 
-def test_a_scheduler_is_told_why_and_nothing_is_taken_for_its_own_failure(
+def test_a_schedulers_error_gives_the_reason_and_is_not_taken_for_its_own_failure(
     master: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     class Noting(Scheduler):
         def error(self, driver: SchedulerDriver, reason: str, message: str) -> None:
-            told.append(reason)
+            reported.append(reason)
 
     driver = SchedulerDriver(Noting(), FrameworkInfo("f"), Connection(master.address, None))
     with pytest.raises(NoKey):
         driver.run()
-    assert told == [Reason.NOT_AUTHORIZED]
+    assert reported == [Reason.NOT_AUTHORIZED]
     assert caplog.records == []
 
 
-def test_what_listens_somewhere_tells_how_it_secures_its_connections(master: Listener) -> None:
+def test_a_servers_mechanism_can_be_asked_for(master: Listener) -> None:
     assert mechanism_at(master.address) == "CURVE"
     with Listener() as plain:
         assert mechanism_at(plain.address) == "NULL"
@@ -174,10 +172,10 @@ def test_the_wrong_master_is_named_as_such(master: Listener, keyring: Keyring) -
         client.cluster()
 
 
-def test_who_listens_at_the_masters_port_for_a_while_does_not_keep_a_peer_away_for_ever(
+def test_a_foreign_server_at_the_masters_port_does_not_keep_a_peer_away_for_ever(
     keyring: Keyring,
 ) -> None:
-    """ZeroMQ gives up for good on a server that speaks without keys: whoever takes a master's port while it is down."""
+    """ZeroMQ never retries a server without keys, such as one that takes a master's port while that is down."""
     context = new_context()
     with Listener() as impostor:
         client = Client(context, impostor.address, codec.to_slave, monitored=True, keys=keyring.keys("host"))
@@ -199,7 +197,7 @@ def test_who_listens_at_the_masters_port_for_a_while_does_not_keep_a_peer_away_f
 
 
 def test_a_server_that_hangs_up_is_tried_again() -> None:
-    """Without keys on either side nothing is concluded from a connection that breaks in the handshake."""
+    """Without keys on either side, a connection that breaks in the handshake means nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
 

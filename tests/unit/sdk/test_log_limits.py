@@ -1,4 +1,4 @@
-"""Logs: no peer fills them, whatever it does, and nobody else's lines are lost for it."""
+"""Logs: no peer can fill them, and no other peer's lines are lost because of it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_others_are_not_kept_from_the_log_by_one() -> None:
     assert lines[-1] == (WARNING, "8 more lines of 0102 left out")
 
 
-def test_whoever_is_another_peer_with_each_line_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_reconnects_for_each_line_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_limits, "MAX_PEERS", 50)
     lines = Lines()
     limits = LogLimits(lines.emit, per_minute=2, in_all=100)
@@ -50,7 +50,7 @@ def test_whoever_is_another_peer_with_each_line_is_bounded_too(monkeypatch: pyte
     assert lines[-1] == (INFO, "hello")
 
 
-def test_a_peer_within_its_limit_is_never_spoken_of() -> None:
+def test_a_peer_within_its_limit_is_never_mentioned() -> None:
     lines = Lines()
     limits = LogLimits(lines.emit, per_minute=2)
     for second in range(0, 600, 31):

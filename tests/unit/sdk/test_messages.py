@@ -1,4 +1,4 @@
-"""The protocol: what is written today is read tomorrow, and what is no message is one `BadMessage`, whatever it is."""
+"""The protocol: later versions read today's messages, and anything that is not a message is a `BadMessage`."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_check_sees_a_new_required_field_and_changed_bytes() -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
-def test_fields_of_a_newer_peer_are_passed_over(kind: type[Message]) -> None:
+def test_fields_of_a_newer_peer_are_ignored(kind: type[Message]) -> None:
     message = wire.sample(kind)
     longer = [*msgspec.msgpack.decode(msgspec.msgpack.encode(message)), 1, {"new": [2.5]}, None]
     for reader in readers_of(kind):
@@ -219,7 +219,7 @@ READER = UNIONS["to_master"]
 
 
 def decodes_or_is_bad(data: bytes) -> None:
-    """Anything but these two fails the test that calls this."""
+    """Any other error fails the test that calls this."""
     try:
         epoch, messages = READER.decode(data)
     except BadMessage:
@@ -278,10 +278,14 @@ def test_every_message_survives_the_wire_inside_its_unions() -> None:
         assert decoded(UNIONS[name], next(codec.frames([message]))) == message
 
 
-def test_hellos_carry_the_protocol_version() -> None:
-    hellos = [kind for kind in MESSAGES if kind.__name__.startswith("Register")]
-    assert {kind.__name__ for kind in hellos} == {"RegisterFramework", "RegisterSlave", "RegisterExecutor"}
-    assert all("protocol" in RECORD[kind.__name__]["fields"] for kind in hellos)
+def test_registrations_carry_the_protocol_version() -> None:
+    registrations = [kind for kind in MESSAGES if kind.__name__.startswith("Register")]
+    assert {kind.__name__ for kind in registrations} == {
+        "RegisterFramework",
+        "RegisterSlave",
+        "RegisterExecutor",
+    }
+    assert all("protocol" in RECORD[kind.__name__]["fields"] for kind in registrations)
     assert isinstance(wire.sample(RegisterFramework), Message)
 
 

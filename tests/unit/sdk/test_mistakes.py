@@ -116,7 +116,7 @@ def test_what_messages_can_hold_passes() -> None:
     ("name", "meant"),
     [("cpu", "cpus"), ("cores", "cpus"), ("memory", "mem"), ("ram", "mem"), ("gpu", "gpus")],
 )
-def test_a_resource_that_nobody_has_by_that_name_is_told_with_its_name(name: str, meant: str) -> None:
+def test_a_misspelt_resource_is_an_error_with_the_right_name(name: str, meant: str) -> None:
     asked: Any = {name: "1"}
     with pytest.raises(BadResources, match=f"no slave has {name}; write {meant}=1"):
         Resources.of(**asked)
@@ -211,7 +211,7 @@ def test_a_method_that_would_not_be_called_as_meant_is_an_error_before_anything_
     assert line in str(caught.value)
 
 
-def test_other_methods_and_inherited_callbacks_are_the_authors_affair() -> None:
+def test_other_methods_and_inherited_callbacks_are_allowed() -> None:
     class Base(Scheduler):
         errors = 0  # no method: nobody takes it for one
 

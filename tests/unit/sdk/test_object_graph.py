@@ -107,7 +107,7 @@ def test_keys_that_are_objects_are_found_under_their_hash() -> None:
     assert back.by[back.node] == 2
 
 
-def test_no_depth_is_too_much() -> None:
+def test_graphs_of_any_depth_come_back() -> None:
     root: Any = None
     for _ in range(100_000):
         root = Node(next=root)
@@ -129,13 +129,13 @@ def test_only_what_is_allowed_is_made_and_nothing_is_called() -> None:
         restore(nodes, lambda module: module != __name__)
     made: list[str] = []
 
-    class Told:
+    class Planted:
         def __init__(self) -> None:
             made.append("called")
 
-    globals()["Told"] = Told
-    Told.__qualname__ = "Told"
-    restore([["object", Ref(1)], ["class", __name__, "Told"]], anything)
+    globals()["Planted"] = Planted
+    Planted.__qualname__ = "Planted"
+    restore([["object", Ref(1)], ["class", __name__, "Planted"]], anything)
     assert made == []
 
 
@@ -150,6 +150,6 @@ def test_only_what_is_allowed_is_made_and_nothing_is_called() -> None:
         [["class", __name__, "nothing"]],
     ],
 )  # fmt: skip
-def test_what_is_no_graph_is_bad_input(nodes: Any) -> None:
+def test_invalid_nodes_are_bad_input(nodes: Any) -> None:
     with pytest.raises(BadInput, match="not a recorded state"):
         restore(nodes, lambda module: module == __name__)

@@ -1,4 +1,4 @@
-"""Operators' questions: pages are put together, and a master that does not answer is one line."""
+"""Operators' questions: pages are put together, and a master that does not answer is an error of one line."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_single_questions_have_single_answers() -> None:
         assert client.explain_waiting(FrameworkID("F"), Resources()).why == "no_slaves"
 
 
-def test_a_kill_that_cannot_be_raises_with_the_masters_reason() -> None:
+def test_a_refused_kill_raises_with_the_masters_reason() -> None:
     with (
         Answering(Done(True), Done(False, "no such task")) as master,
         OperatorClient(master.address) as client,
@@ -136,7 +136,7 @@ def test_a_late_answer_is_not_taken_for_that_of_the_next_question(silent: FakeMa
         assert client.cluster().version == "new"
 
 
-def test_what_does_not_speak_our_protocol_is_told_so() -> None:
+def test_another_protocol_is_an_error_that_says_so() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     stranger = context.socket(zmq.ROUTER)
     port = stranger.bind_to_random_port("tcp://127.0.0.1")
@@ -169,13 +169,13 @@ def test_every_question_of_the_protocol_has_its_answer() -> None:
 
 
 def fault_of(client: OperatorClient) -> str:
-    """What a question of its ends with that nobody answers."""
+    """The error of a question of this client that nobody answers."""
     with pytest.raises(MasterUnreachable) as fault:
         client.cluster()
     return str(fault.value)
 
 
-def test_who_tries_on_hears_once_what_it_waits_for_and_when_that_is_over(
+def test_a_client_that_keeps_trying_logs_once_what_it_waits_for_and_its_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(absence, "LOOK_AFTER_S", 0.05)
@@ -183,13 +183,13 @@ def test_who_tries_on_hears_once_what_it_waits_for_and_when_that_is_over(
     answer: Cluster = wire.sample(Cluster)
     with Answering() as master, OperatorClient(master.address, timeout_s=0.5) as client:
         wait_until(lambda: "is connected, but does not answer" in fault_of(client), "it is found out why")
-        assert not caplog.messages, "who asks once is told by the error"
+        assert not caplog.messages, "a client that asks once gets only the error"
     with Answering() as master, OperatorClient(master.address, timeout_s=0.5) as client:
         client.tries_on = True
         wait_until(lambda: fault_of(client) and caplog.messages, "it is said")
         fault_of(client)
         said = [line.partition(": ")[2] for line in caplog.messages]
-        # On a busy host it is not connected yet when it is looked for first, or does not say in time what it is.
+        # On a busy host, the first probe may come before the connection, or before the server has said what it is.
         assert all(line.endswith("does not answer; still trying") for line in said)
         assert all(line != before for line, before in itertools.pairwise(said))
         master.answers = [answer]

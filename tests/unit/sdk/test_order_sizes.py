@@ -1,4 +1,4 @@
-"""What fits into one order, before any master is asked."""
+"""What fits into one order; checked before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What authors of frameworks write by hand may be plain strings, for type checkers too, and the documents' programs show it."""
+"""Framework authors may write plain strings, also for type checkers, as the programs in the documents do."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ TREE = ast.parse(Path(descriptions.__file__).read_text())
 
 
 @pytest.mark.parametrize("name", ["ExecutorInfo", "Filters", "FrameworkInfo", "TaskInfo"])
-def test_what_type_checkers_are_told_of_a_struct_is_what_it_has(name: str) -> None:
+def test_type_checkers_see_the_fields_that_a_struct_has(name: str) -> None:
     (body,) = (node.body for node in TREE.body if isinstance(node, ast.ClassDef) and node.name == name)
     (block,) = (node.body for node in body if isinstance(node, ast.If))
-    (told,) = (node.args for node in block if isinstance(node, ast.FunctionDef))
+    (reported,) = (node.args for node in block if isinstance(node, ast.FunctionDef))
     fields = msgspec.structs.fields(getattr(descriptions, name))
-    assert [argument.arg for argument in told.args[1:]] == [field.name for field in fields]
-    assert len(told.defaults) == sum(not field.required for field in fields)
+    assert [argument.arg for argument in reported.args[1:]] == [field.name for field in fields]
+    assert len(reported.defaults) == sum(not field.required for field in fields)

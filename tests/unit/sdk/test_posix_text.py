@@ -1,4 +1,4 @@
-"""Words that are no UTF-8: every byte string that a kernel takes survives the way through a message."""
+"""Words that are not UTF-8: every byte string that the kernel accepts can be sent in a message."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import offerd
 
 
 @pytest.mark.parametrize("name", sorted(offerd.__all__))
-def test_a_public_name_is_there(name: str) -> None:
+def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(offerd, name) is not None
     assert name in dir(offerd)
 
@@ -23,13 +23,13 @@ def test_the_table_of_homes_is_the_list_of_names() -> None:
 
 def test_what_is_not_in_a_subpackage_holds_public_names() -> None:
     folder = Path(offerd.__file__).parent
-    # A call that was sent in parts names `chunks`, so its place is part of what client and worker agree about. `messages` is
+    # A call of `map` with chunks names `chunks`, so its place is a part of the protocol of client and worker. `messages` is
     # the protocol, and has the public descriptions and states under its own name, too.
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "chunks", "messages"}
     assert modules == set(offerd._HOME.values())
 
 
-def test_a_name_that_is_none_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Schedular"):
         offerd.__getattr__("Schedular")
 

@@ -22,7 +22,7 @@ from offerd.daemons.recording_reader import Recording, replay
 
 
 class Summing:
-    """A core: its actions are the sum of what it has seen."""
+    """A core whose actions are the sum of the events so far."""
 
     def __init__(self) -> None:
         self.sum = 0
@@ -48,7 +48,7 @@ class Daemon:
         self.core.handle(number, time.monotonic())
 
     def settle(self) -> None:
-        """Until nothing is being written."""
+        """Wait until nothing is being written."""
 
         def is_quiet() -> bool:
             self.recorder.turn(time.monotonic())
@@ -66,7 +66,7 @@ class Daemon:
 
 
 def read(path: Path) -> tuple[Header, list[Any]]:
-    """What a recording says of itself, and what its core answers when it is replayed; nothing without a state."""
+    """A recording's header, and the actions of its core when it is replayed; no actions without a state."""
     with path.open("rb") as file:
         recording = Recording(file, lambda module: module == __name__)
         if recording.core is None:
@@ -186,7 +186,7 @@ def test_old_recordings_go_when_new_ones_come(tmp_path: Path) -> None:
     daemon.recorder.close()
 
 
-def test_a_directory_that_cannot_be_written_is_told_and_ends_nothing(
+def test_a_directory_that_cannot_be_written_is_reported_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -214,8 +214,8 @@ def test_a_core_that_cannot_be_written_down_has_steps_alone(
     daemon.recorder.close()
 
 
-def test_a_fork_holds_nothing_of_the_daemons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its daemon may be killed while it writes, and the next one wants the same locks and sockets."""
+def test_a_fork_keeps_no_descriptor_of_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its daemon may be killed while it writes, and the next one needs the same locks and sockets."""
     os.mkfifo(tmp_path / "held")
 
     def held_up(*_: object) -> Iterator[bytes]:

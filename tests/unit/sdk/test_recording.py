@@ -1,4 +1,4 @@
-"""Recordings of cores: what is written can be replayed, and answers the same."""
+"""Recordings of cores: they can be replayed, with the same actions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def header(first: int = 0, *, is_whole: bool = True) -> Header:
 
 
 def recorded(seed: int, faults: int) -> tuple[bytes, list[str]]:
-    """A cluster's master recorded from somewhere in the middle, while links break; and what it answered."""
+    """A cluster's master, recorded from some moment on while links break; and its actions."""
     world = World(seed, slaves=4, schedulers=3, tasks=30)
     begin = world.now + 0.4
     world.at(0.5, lambda: None)
@@ -112,7 +112,7 @@ def test_a_recording_without_a_state_has_its_steps() -> None:
         b"".join(pack(header(), [msgpack.packb(["list", 3]), msgpack.packb([1]), msgpack.packb(None)], ())),
     ],
 )  # fmt: skip
-def test_what_is_no_recording_is_bad_input(data: bytes) -> None:
+def test_a_file_that_is_not_a_recording_is_bad_input(data: bytes) -> None:
     with pytest.raises(BadInput, match="record"):
         Recording(io.BytesIO(data), is_part)
 
@@ -120,7 +120,7 @@ def test_what_is_no_recording_is_bad_input(data: bytes) -> None:
 @pytest.mark.parametrize(
     "step", [3, [1], ["x", None], [1.0, 3], [1.0, [["class", "os", "system"]]], {"a": 1}]
 )
-def test_a_step_that_is_none_is_bad_input(step: Any) -> None:
+def test_an_invalid_step_is_bad_input(step: Any) -> None:
     data = b"".join(pack(header(is_whole=False), (), [])) + msgpack.packb(step)
     with pytest.raises(BadInput, match="record"):
         list(Recording(io.BytesIO(data), is_part).steps())

@@ -1,4 +1,4 @@
-"""Resources: exact arithmetic, texts that read back, and one line for everything that cannot be."""
+"""Resources: exact arithmetic, texts that can be read back, and an error of one line for everything invalid."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def resources(draw: st.DrawFn) -> Resources:
 
 
 def disjoint(a: Resources, b: Resources) -> bool:
-    """Whether nothing that can be told apart is in both: a port cannot be had twice."""
+    """Whether no port and no word is in both: neither can be taken twice."""
     overlap = [
         name
         for name in a.ranges
@@ -201,7 +201,7 @@ def test_any_text_parses_or_raises_bad_resources_in_one_line(text: str) -> None:
         [{}, {}, {"zones": ["a", "a"]}],
     ],
 )
-def test_an_amount_that_is_not_normal_does_not_come_in_by_the_wire(wire: object) -> None:
+def test_an_amount_that_is_not_normalized_is_refused_on_the_wire(wire: object) -> None:
     with pytest.raises((msgspec.ValidationError, BadResources)):
         msgspec.msgpack.decode(msgspec.msgpack.encode(wire), type=Resources)
 

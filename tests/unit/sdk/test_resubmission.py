@@ -1,4 +1,4 @@
-"""Tasks killed by the clock, sent again as long ones or with twice the limit."""
+"""Tasks killed at their time limit are sent again as long ones or with twice the limit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_doubling_ends_where_short_ends() -> None:
 
 
 @pytest.mark.parametrize("reason", [Reason.COMMAND_EXITED, Reason.REVOKED, ""])
-def test_what_did_not_end_by_the_clock_is_not_sent_again(reason: str) -> None:
+def test_only_a_task_killed_at_its_time_limit_is_sent_again(reason: str) -> None:
     assert resubmit(task(), TaskStatus(TaskID("job"), TaskState.KILLED, 2, reason)) is None
 
 

@@ -1,4 +1,4 @@
-"""Routing ids: libzmq's own cannot be guessed, as a peer that has taken one beforehand ends the process."""
+"""Routing ids: those that libzmq gives cannot be guessed, because a peer that has taken one beforehand ends the process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def start(path: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def take_names_beforehand(path: Path, count: int = 20) -> None:
-    """Be the peers whose names libzmq would give first, and then a few that want a name of it."""
+    """Connect peers with the names that libzmq would give first, and then a few that get their names from it."""
     with zmq.Context() as context, ExitStack() as sockets:
         for name in (*range(FIRST_UNSEEDED, FIRST_UNSEEDED + count), *[None] * count):
             peer = sockets.enter_context(context.socket(zmq.DEALER))

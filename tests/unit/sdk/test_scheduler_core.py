@@ -134,7 +134,7 @@ def registered() -> Harness:
 # -- registration -------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_word_is_a_hello_and_its_answer_is_told(fresh: Harness) -> None:
+def test_the_first_message_is_a_registration_and_its_answer_is_reported(fresh: Harness) -> None:
     assert fresh.take_sent() == [RegisterFramework(FrameworkInfo("test"))]
     fresh.register()
     assert fresh.take_called() == ["registered F-1 M-1"]
@@ -142,13 +142,13 @@ def test_the_first_word_is_a_hello_and_its_answer_is_told(fresh: Harness) -> Non
     assert fresh.take_sent() == []
 
 
-def test_a_hello_without_answer_is_said_again(fresh: Harness) -> None:
+def test_a_registration_without_an_answer_is_sent_again(fresh: Harness) -> None:
     fresh.take_sent()
     fresh.wait(scheduler_core.REGISTER_INTERVAL_S * 2.5)
     assert fresh.take_sent() == [RegisterFramework(FrameworkInfo("test"))] * 2
 
 
-def test_the_answer_to_a_second_hello_is_no_second_registration_but_voids_offers_and_settings(
+def test_a_second_answer_is_not_reported_but_voids_offers_and_settings(
     registered: Harness,
 ) -> None:
     registered.perform(registered.core.set_needs_offers(False, registered.now))
@@ -160,7 +160,7 @@ def test_the_answer_to_a_second_hello_is_no_second_registration_but_voids_offers
     assert registered.take_sent() == [SetNeedsOffers(False)]
 
 
-def test_a_successor_says_hello_with_the_framework_id_it_was_given() -> None:
+def test_a_successor_registers_with_the_framework_id_it_was_given() -> None:
     harness = Harness("F-1")
     assert harness.take_sent() == [RegisterFramework(FrameworkInfo("test", F))]
     harness.receive(FrameworkRegistered(F, "M-1", reregistered=True))
@@ -172,15 +172,17 @@ def test_a_ping_is_answered(registered: Harness) -> None:
     assert registered.take_sent() == [Pong()]
 
 
-def test_a_silent_master_is_told_and_greeted_again_with_the_framework_id(registered: Harness) -> None:
+def test_a_silent_master_is_reported_and_gets_a_registration_with_the_framework_id(
+    registered: Harness,
+) -> None:
     registered.receive(ResourceOffers([offer(1), offer(2)]))
     registered.take_called()
     registered.wait(14.9)
     assert registered.take_called() == []
     registered.wait(0.2)
     assert registered.take_called() == ["offer_rescinded O-1", "offer_rescinded O-2", "disconnected"]
-    hello = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=15.0)
-    assert registered.take_sent() == [hello]
+    registration = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=15.0)
+    assert registered.take_sent() == [registration]
     registered.register("M-2")
     assert registered.take_called() == ["reregistered M-2"]
 
@@ -200,7 +202,7 @@ def test_the_ping_interval_is_the_masters() -> None:
     assert harness.take_called() == ["disconnected"]
 
 
-def test_a_master_that_does_not_know_us_gets_one_hello_for_many_refusals(registered: Harness) -> None:
+def test_a_master_that_does_not_know_us_gets_one_registration_for_many_refusals(registered: Harness) -> None:
     registered.receive(NotRegistered(), NotRegistered(), NotRegistered())
     assert registered.take_sent() == [RegisterFramework(FrameworkInfo("test", F), was_active=True)]
     assert registered.take_called() == ["disconnected"]
@@ -209,12 +211,12 @@ def test_a_master_that_does_not_know_us_gets_one_hello_for_many_refusals(registe
     assert registered.take_called() == ["reregistered M-1", "disconnected"]
 
 
-def test_a_connection_made_for_the_first_time_is_no_news(registered: Harness) -> None:
+def test_the_first_connection_changes_nothing(registered: Harness) -> None:
     registered.perform(registered.core.link_changed(True, registered.now))
     assert registered.take_sent() == []
 
 
-def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registered: Harness) -> None:
+def test_a_lost_connection_is_a_lost_master_and_the_next_one_gets_a_registration(registered: Harness) -> None:
     registered.receive(ResourceOffers([offer(1)]))
     registered.take_called()
     registered.perform(registered.core.link_changed(False, registered.now))
@@ -222,17 +224,17 @@ def test_a_lost_connection_is_a_lost_master_and_hello_waits_for_the_next(registe
     registered.wait(59)
     assert registered.take_sent() == []
     registered.perform(registered.core.link_changed(True, registered.now))
-    hello = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=59.0)
-    assert registered.take_sent() == [hello]
+    registration = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=59.0)
+    assert registered.take_sent() == [registration]
     registered.register()
     assert registered.take_called() == ["reregistered M-1"]
 
 
-def test_a_connection_whose_making_we_missed_is_greeted_in_the_end(registered: Harness) -> None:
+def test_a_connection_that_was_not_reported_gets_a_registration_in_the_end(registered: Harness) -> None:
     registered.perform(registered.core.link_changed(False, registered.now))
     registered.wait(60.1)
-    hello = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=60.0)
-    assert registered.take_sent() == [hello]
+    registration = RegisterFramework(FrameworkInfo("test", F), was_active=True, since_s=60.0)
+    assert registered.take_sent() == [registration]
 
 
 def test_a_refusal_is_the_end(registered: Harness) -> None:
@@ -245,23 +247,23 @@ def test_a_master_that_hangs_up_for_what_was_sent_is_the_end(registered: Harness
     assert registered.take_called() == ["end MESSAGE_INVALID"]
 
 
-def test_what_was_set_before_goes_with_every_hello(fresh: Harness) -> None:
+def test_settings_are_in_every_registration(fresh: Harness) -> None:
     filters = Filters(slave_ids=[S])
     fresh.perform(fresh.core.set_needs_offers(False, fresh.now))
     fresh.perform(fresh.core.set_filters(filters, fresh.now))
     fresh.take_sent()
     for _ in range(2):
         fresh.wait(scheduler_core.REGISTER_INTERVAL_S)
-        (hello,) = fresh.take_sent()
-        assert isinstance(hello, RegisterFramework)
-        assert (hello.needs_offers, hello.filters) == (False, filters)
+        (registration,) = fresh.take_sent()
+        assert isinstance(registration, RegisterFramework)
+        assert (registration.needs_offers, registration.filters) == (False, filters)
         fresh.receive(FrameworkRegistered(F, "M-1", heeds_wishes=True))
         assert fresh.take_sent() == []
         fresh.receive(NotRegistered())
         fresh.take_sent()
 
 
-def test_what_was_set_since_the_hello_and_what_a_master_did_not_take_from_it_is_said_after_the_registration(
+def test_settings_that_the_registration_did_not_bring_are_sent_after_it(
     fresh: Harness,
 ) -> None:
     filters = Filters(slave_ids=[S])
@@ -311,7 +313,7 @@ def test_an_offer_is_open_until_it_is_answered(registered: Harness) -> None:
     ]
 
 
-def test_a_rescinded_offer_is_told_once_and_only_while_it_is_open(registered: Harness) -> None:
+def test_a_rescinded_offer_is_reported_once_and_only_while_it_is_open(registered: Harness) -> None:
     registered.receive(ResourceOffers([offer(1), offer(2)]))
     registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
     registered.take_called()
@@ -368,7 +370,7 @@ def test_a_status_is_not_acknowledged_before_the_users_code_has_seen_it(register
     assert registered.core.acknowledgements() != []
 
 
-def test_a_repeated_status_is_acknowledged_again_and_goes_no_further(registered: Harness) -> None:
+def test_a_repeated_status_is_acknowledged_again_and_dropped(registered: Harness) -> None:
     registered.receive(status(TaskState.RUNNING, 1), status(TaskState.RUNNING, 1))
     registered.receive(
         status(TaskState.FINISHED, 2), status(TaskState.FINISHED, 2), status(TaskState.RUNNING, 1)
@@ -379,7 +381,7 @@ def test_a_repeated_status_is_acknowledged_again_and_goes_no_further(registered:
     assert [sequence for _, sequence in acknowledge.updates] == [1, 1, 2, 2, 1]
 
 
-def test_a_status_overtaken_by_a_later_one_goes_no_further(registered: Harness) -> None:
+def test_a_status_overtaken_by_a_later_one_is_dropped(registered: Harness) -> None:
     registered.receive(status(TaskState.RUNNING, 3), status(TaskState.STAGING, 2))
     assert [s.sequence for s in registered.statuses] == [3]
 
@@ -390,13 +392,13 @@ def test_the_masters_own_statuses_are_not_acknowledged(registered: Harness) -> N
     assert registered.take_sent() == []
 
 
-def test_a_task_is_heard_of_only_from_the_slave_that_it_was_launched_on(registered: Harness) -> None:
+def test_a_status_counts_only_from_the_slave_that_the_task_was_launched_on(registered: Harness) -> None:
     registered.receive(ResourceOffers([offer(1, "S-1"), offer(2, "S-2")]))
     registered.perform(registered.core.reply_to_offer([OfferID("O-1")], [task()], 0.0, registered.now))
     registered.take_sent()
     registered.receive(status(TaskState.FINISHED, 7, slave=SlaveID("S-2")))
     assert registered.statuses == []
-    # Acknowledged all the same: else it would be repeated for ever.
+    # It must be acknowledged, as it would be repeated for ever.
     assert registered.take_sent() == [Acknowledge(F, SlaveID("S-2"), [(TaskID("t"), 7)])]
     registered.receive(status(TaskState.FINISHED, 1))
     assert [each.sequence for each in registered.statuses] == [1]
@@ -496,7 +498,7 @@ def test_tasks_in_doubt_are_reconciled_after_a_renewed_registration(registered: 
     assert sent == [ReconcileTasks([TaskID("launched"), TaskID("running")])]
 
 
-def test_a_kill_is_said_again_to_a_new_master_until_the_task_has_ended(registered: Harness) -> None:
+def test_a_kill_is_sent_to_each_new_master_until_the_task_has_ended(registered: Harness) -> None:
     registered.perform(
         registered.core.reply_to_offer([OfferID("O-1")], [task("a"), task("b")], 0.0, registered.now)
     )
@@ -514,7 +516,7 @@ def test_a_kill_is_said_again_to_a_new_master_until_the_task_has_ended(registere
 # -- the rest -----------------------------------------------------------------------------------------------------------
 
 
-def test_executors_lost_and_framework_messages_are_told(registered: Harness) -> None:
+def test_lost_executors_and_framework_messages_are_reported(registered: Harness) -> None:
     registered.receive(
         ExecutorLost(S, ExecutorID("e"), -9, "killed"), FrameworkMessage(F, S, ExecutorID("e"), b"hi")
     )

@@ -1,4 +1,4 @@
-"""A scheduler that stands by, and masters that lead no more or not yet: the scheduler's end of a fail-over."""
+"""A scheduler that stands by, and masters that no longer lead or do not lead yet: the scheduler's part in a fail-over."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def test_promotion_is_a_registration() -> None:
     assert harness.core.is_registered
 
 
-def test_scheduler_that_stands_by_greets_a_master_that_is_silent_or_does_not_know_it() -> None:
+def test_a_scheduler_that_stands_by_registers_again_with_a_silent_or_new_master() -> None:
     harness = standing_by()
     harness.wait(15.1)
     assert isinstance(harness.take_sent()[0], RegisterFramework)
     harness.receive(FrameworkStandsBy(F, "M-2"), NotRegistered())
-    (hello,) = harness.take_sent()
-    assert isinstance(hello, RegisterFramework)
-    assert (hello.stands_by, hello.was_active) == (True, False)
+    (registration,) = harness.take_sent()
+    assert isinstance(registration, RegisterFramework)
+    assert (registration.stands_by, registration.was_active) == (True, False)
 
 
 def test_active_scheduler_that_has_to_stand_by_loses_its_offers_and_is_registered_anew_later() -> None:

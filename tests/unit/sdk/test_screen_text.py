@@ -1,4 +1,4 @@
-"""What peers wrote, as screens and logs show it."""
+"""Peers' text, as screens and logs show it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ anything = st.text(st.characters(exclude_categories=()))
         ("", ""),
     ],
 )
-def test_what_is_no_sign_is_shown_escaped(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -67,9 +67,7 @@ def test_plain_text_is_not_copied() -> None:
 
 
 @given(anything, st.none() | st.integers(0, 40))
-def test_no_text_at_all_reaches_a_screen_as_anything_but_one_line_of_signs(
-    text: str, limit: int | None
-) -> None:
+def test_any_text_becomes_one_line_of_visible_characters(text: str, limit: int | None) -> None:
     shown = printable(text, limit)
     assert limit is None or len(shown) <= limit
     assert len(shown.splitlines()) <= 1

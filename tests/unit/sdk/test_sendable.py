@@ -1,4 +1,4 @@
-"""What no message holds is refused in words of who wrote it: the field, what it holds, and how much it may."""
+"""A value that no message can hold is refused, with its field, its size and the most that the field may hold."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ COMMAND = CommandInfo(argv=["true"], environment={str(n): "" for n in range(20_0
         (TaskInfo("t", Resources.of(cpus=1), "e", time_limit_s=1e12), "time_limit_s: Expected"),
     ],
 )  # fmt: skip
-def test_what_no_message_holds_is_told_by_its_field(value: msgspec.Struct, said: str) -> None:
+def test_a_value_that_no_message_can_hold_is_reported_with_its_field(
+    value: msgspec.Struct, said: str
+) -> None:
     with pytest.raises(BadInput) as caught:
         check(value)
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""A program's standard streams, in the shapes in which shells and other programs hand them over."""
+"""A program's standard streams, in the states in which shells and other programs pass them on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTLED = "import sys; from offerd.tasks.standard_streams import settle; settle(
 
 @contextmanager
 def reader(fd: int) -> Iterator[list[bytes]]:
-    """Reads to the end, in a thread: what it had is in the list afterwards."""
+    """Reads a pipe to its end in a thread; the bytes are in the list afterwards."""
     parts: list[bytes] = []
 
     def read() -> None:
@@ -60,7 +60,7 @@ def test_a_stream_over_a_non_blocking_pipe_is_whole(narrow: tuple[int, int]) -> 
     assert b"".join(parts) == MUCH + b"the end\n"
 
 
-def test_a_full_disk_is_told_from_a_reader_that_has_gone() -> None:
+def test_a_full_disk_and_a_reader_that_has_gone_are_different_errors() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         stream = text_stream(full.fileno(), "full", line_buffering=True)
         with pytest.raises(OutputFailed, match="No space left"):
@@ -73,9 +73,7 @@ def test_a_full_disk_is_told_from_a_reader_that_has_gone() -> None:
     ("encoding", "shown"),
     [("ascii", b"##... caf\\xe9 \\udcff -\n"), ("latin-1", b"##... caf\xe9 \\udcff -\n")],
 )
-def test_a_letter_that_an_encoding_does_not_have_is_shown_all_the_same(
-    encoding: str, shown: bytes, tmp_path: Path
-) -> None:
+def test_a_character_that_an_encoding_lacks_is_replaced(encoding: str, shown: bytes, tmp_path: Path) -> None:
     with (tmp_path / "text").open("wb") as file:
         print("█▏… café \udcff ─", file=text_stream(file.fileno(), "text", encoding=encoding), flush=True)
     assert (tmp_path / "text").read_bytes() == shown
@@ -116,7 +114,7 @@ def test_unbuffered_output_that_a_disk_takes_only_a_part_of_is_an_error(tmp_path
     assert (tmp_path / "out").stat().st_size == 1000
 
 
-def test_input_is_held_by_what_has_some_or_may_still_get_some(tmp_path: Path) -> None:
+def test_a_stream_holds_input_if_it_has_some_or_may_still_get_some(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "full").write_bytes(b"x")
     with ExitStack() as stack:
@@ -146,7 +144,7 @@ def test_input_is_held_by_what_has_some_or_may_still_get_some(tmp_path: Path) ->
         assert [holds_input(reading), holds_input(ours.fileno())] == [False, False]
 
 
-def test_what_was_said_before_a_pipe_was_closed_counts() -> None:
+def test_bytes_written_before_a_pipe_was_closed_count() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"x")
     os.close(writing)

@@ -1,4 +1,4 @@
-"""What is due when, beside a list that is sorted anew for every question."""
+"""Timers, compared with a list that is sorted anew for every question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets: a peer that sends nonsense is known for it, one that reads too slowly is reported, the others go on."""
+"""Sockets: nonsense is reported with its sender, slow readers are reported, and other peers go on."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def read_one(server: ToMaster) -> tuple[PeerID, list[codec.ToMaster] | BadMessag
     return next(server.drain())
 
 
-def hello(server: ToMaster, peer: ToScheduler) -> PeerID:
-    """The peer's name at the server, which it has once it has said something."""
+def introduce(server: ToMaster, peer: ToScheduler) -> PeerID:
+    """The peer's routing id at the server, which is known once it has sent something."""
     peer.send(Pong())
     peer.flush()
     name, messages = read_one(server)
@@ -80,7 +80,7 @@ def bulk(size: int) -> FrameworkMessage:
 
 def test_messages_go_both_ways_in_batches(sockets: Sockets, server: ToMaster) -> None:
     peer = sockets.client(server.address)
-    name = hello(server, peer)
+    name = introduce(server, peer)
     messages: list[Message] = [RescindOffer(OfferID(str(number))) for number in range(500)]
     for message in messages:
         server.send(name, message)
@@ -94,7 +94,7 @@ def test_messages_go_both_ways_in_batches(sockets: Sockets, server: ToMaster) ->
     "nonsense",
     [[b"\xff"], [b""], [b"\x92\x00\x91\x91\xa4Ping"], [b"\x92\x00\x90", b"more"], [b"a", b"b", b"c"]],
 )
-def test_nonsense_is_told_with_its_sender_and_others_are_unaffected(
+def test_nonsense_is_reported_with_its_sender_and_others_are_unaffected(
     sockets: Sockets, server: ToMaster, nonsense: list[bytes]
 ) -> None:
     good, bad = sockets.client(server.address), sockets.client(server.address)
@@ -102,10 +102,10 @@ def test_nonsense_is_told_with_its_sender_and_others_are_unaffected(
     bad_name, what = read_one(server)
     assert isinstance(what, BadMessage)
     assert len(str(what).splitlines()) == 1
-    assert hello(server, good) != bad_name
+    assert introduce(server, good) != bad_name
 
 
-def test_many_parts_are_told_and_cost_one_message(sockets: Sockets, server: ToMaster) -> None:
+def test_many_parts_are_reported_and_cost_one_message(sockets: Sockets, server: ToMaster) -> None:
     peer = sockets.client(server.address)
     peer.socket.send_multipart([b"x"] * 1000)
     _, what = read_one(server)
@@ -115,7 +115,7 @@ def test_many_parts_are_told_and_cost_one_message(sockets: Sockets, server: ToMa
 
 def test_an_oversized_frame_drops_its_sender_and_nobody_else(sockets: Sockets, server: ToMaster) -> None:
     good, bad = sockets.client(server.address), sockets.client(server.address)
-    good_name, bad_name = hello(server, good), hello(server, bad)
+    good_name, bad_name = introduce(server, good), introduce(server, bad)
     bad.socket.send(b"\x00" * (MAX_FRAME_BYTES + 1))
 
     def is_dropped() -> bool:
@@ -127,7 +127,7 @@ def test_an_oversized_frame_drops_its_sender_and_nobody_else(sockets: Sockets, s
     assert server.flush() == []
     assert good.socket.poll(10_000)
     assert next(good.drain()) == (0, [Ping()])
-    assert hello(server, good) == good_name
+    assert introduce(server, good) == good_name
 
 
 def test_the_largest_frame_that_we_make_passes(sockets: Sockets, server: ToMaster) -> None:
@@ -143,7 +143,7 @@ def test_a_message_too_large_raises_at_its_sender(sockets: Sockets, server: ToMa
     peer.send(bulk(MAX_MESSAGE_BYTES))
     with pytest.raises(MessageTooLarge):
         peer.flush()
-    hello(server, peer)
+    introduce(server, peer)
 
 
 def test_a_message_too_large_costs_its_client_nothing_of_what_stands_around_it(
@@ -164,7 +164,7 @@ def test_a_message_that_cannot_be_sent_is_left_out_and_counted_and_all_others_go
     sockets: Sockets, server: ToMaster, message: Message
 ) -> None:
     first, second = sockets.client(server.address), sockets.client(server.address)
-    names = [hello(server, peer) for peer in (first, second)]
+    names = [introduce(server, peer) for peer in (first, second)]
     for name in names:
         for each in (Ping(), message, Ping()):
             server.send(name, each)
@@ -181,7 +181,7 @@ def test_a_message_that_cannot_be_sent_is_left_out_and_counted_and_all_others_go
 
 def test_a_peer_that_is_gone_is_reported_once(sockets: Sockets, server: ToMaster) -> None:
     peer = sockets.client(server.address)
-    name = hello(server, peer)
+    name = introduce(server, peer)
     peer.close()
 
     def is_gone() -> bool:
@@ -203,7 +203,7 @@ def test_a_slow_reader_is_reported_and_others_are_served(
     monkeypatch.setattr(transport, "HIGH_WATER_FRAMES", 4)
     few = sockets.server()
     slow, quick = sockets.client(few.address), sockets.client(few.address)
-    slow_name, quick_name = hello(few, slow), hello(few, quick)
+    slow_name, quick_name = introduce(few, slow), introduce(few, quick)
     lost: list[PeerID] = []
     for _ in range(200):  # more than the queues of both ends and the kernel hold
         few.send(slow_name, bulk(500_000))
@@ -226,9 +226,9 @@ def test_a_client_counts_the_frames_that_a_slow_server_does_not_take(
     assert nobody.flush() == 6
 
 
-def test_a_client_passes_over_nonsense_and_counts_it(sockets: Sockets, server: ToMaster) -> None:
+def test_a_client_skips_nonsense_and_counts_it(sockets: Sockets, server: ToMaster) -> None:
     peer = sockets.client(server.address)
-    name = hello(server, peer)
+    name = introduce(server, peer)
     server.socket.send_multipart([name, b"\xff"])
     server.socket.send_multipart([name, b"\x92\x00\x90", b"more"])
     server.send(name, Ping())

@@ -1,4 +1,4 @@
-"""Files that say who may do what: which are believed."""
+"""Which files that decide who may do what are believed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from offerd.errors import BadInput
 
 
 def test_each_link_on_the_way_lies_where_nobody_else_may_write(tmp_path: Path) -> None:
-    """Else whoever may exchange it says which of our files is read."""
+    """Otherwise, an account that may replace the link decides which of our files is read."""
     for name in ("ours", "open", "real"):
         (tmp_path / name).mkdir(mode=0o700)
     (tmp_path / "real" / "keys").write_text("good")
@@ -32,7 +32,7 @@ def test_links_in_a_ring_are_an_error(tmp_path: Path) -> None:
         read_trusted(tmp_path / "a", "the file")
 
 
-def test_a_pipe_without_a_writer_is_waited_for_by_nobody(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_reads_as_empty(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     assert read_trusted(tmp_path / "pipe", "the file") == b""
 
@@ -48,7 +48,7 @@ def test_a_pipe_with_a_writer_is_read_to_its_end() -> None:
 
 
 @pytest.mark.root
-def test_whose_a_file_must_be_is_said(tmp_path: Path) -> None:
+def test_the_error_names_the_required_owner(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("")
     os.chown(path, 65534, -1)

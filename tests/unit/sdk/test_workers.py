@@ -1,4 +1,4 @@
-"""Threads for what waits, on a host that starts no more of them."""
+"""Threads for waiting work, on a host that starts no more threads."""
 
 from __future__ import annotations
 

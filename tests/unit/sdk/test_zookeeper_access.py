@@ -1,4 +1,4 @@
-"""Credentials for ZooKeeper, and servers that are none: what they send costs their connection, and no thread."""
+"""Credentials for ZooKeeper, and false servers: what they send costs their connection, but no thread."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NONSENSE = {
 
 
 class Impostor:
-    """Lets anybody in as ZooKeeper does, says `nonsense` after the first question, and waits for the next who comes."""
+    """Accepts anybody as ZooKeeper does, sends `nonsense` after the first question, and waits for the next client."""
 
     def __init__(self, nonsense: bytes) -> None:
         self.came = 0
@@ -116,7 +116,7 @@ def impostor(request: pytest.FixtureRequest) -> Iterator[Impostor]:
     impostor.close()
 
 
-def test_a_server_that_is_none_ends_no_thread_of_a_detector(impostor: Impostor) -> None:
+def test_a_false_server_ends_no_thread_of_a_detector(impostor: Impostor) -> None:
     detector = LeaderDetector(impostor.address)
     try:
         wait_until(lambda: impostor.came >= 2, "the detector to come again and again")
@@ -126,7 +126,7 @@ def test_a_server_that_is_none_ends_no_thread_of_a_detector(impostor: Impostor) 
         detector.close()
 
 
-def test_a_server_that_is_none_ends_no_thread_of_an_election(impostor: Impostor) -> None:
+def test_a_false_server_ends_no_thread_of_an_election(impostor: Impostor) -> None:
     election = Election(impostor.address, b"me", 4.0, lambda: None, Access("us", "secret"))
     try:
         wait_until(lambda: impostor.came >= 2, "the candidate to come again and again")

@@ -1,4 +1,4 @@
-"""What an executor's driver says when it comes to a slave again, and what makes it come."""
+"""An executor's later registrations: what they hold, and what causes them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ class Stage(Executor):
             self.slave.launch(info)
         self.slave.wait_until(lambda: len(self.launched) == len(tasks), "all are launched")
 
-    def next_hello(self) -> m.RegisterExecutor:
+    def next_registration(self) -> m.RegisterExecutor:
         seen = len(self.slave.registrations)
-        self.slave.wait_until(lambda: len(self.slave.registrations) > seen, "the driver says hello again")
+        self.slave.wait_until(
+            lambda: len(self.slave.registrations) > seen, "the driver says registration again"
+        )
         return self.slave.registrations[-1]
 
     def close(self) -> None:
@@ -58,33 +60,33 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
-def test_a_slave_that_does_not_know_the_executor_is_told_again_who_it_is(stage: Stage) -> None:
+def test_a_slave_that_does_not_know_the_executor_gets_a_new_registration(stage: Stage) -> None:
     stage.launch(task("a"))
     stage.slave.send(m.NotRegistered())
     stage.slave.send(m.NotRegistered())
-    assert stage.next_hello().task_ids == ["a"]
+    assert stage.next_registration().task_ids == ["a"]
     stage.launched.clear()
     stage.launch(task("b"))
 
 
-def test_a_hello_with_large_statuses_and_thousands_of_tasks_fits_a_message(stage: Stage) -> None:
+def test_a_registration_with_large_statuses_and_thousands_of_tasks_fits_a_message(stage: Stage) -> None:
     stage.slave.stores = False
     large = [task(f"large-{i}", data=bytes(MAX_STATUS_BYTES - 1024)) for i in range(3)]
     many = [task(f"{i:0128d}") for i in range(5000)]
     stage.launch(*large, *many)
     stage.slave.wait_until(lambda: len(stage.slave.ended) == len(large), "their ends have come")
     stage.slave.send(m.NotRegistered())
-    hello = stage.next_hello()
-    assert set(hello.task_ids) == set(stage.launched), (
+    registration = stage.next_registration()
+    assert set(registration.task_ids) == set(stage.launched), (
         "every task is named, also those whose ends did not fit"
     )
-    assert len(codec.encode_message(hello)) <= codec.MAX_MESSAGE_BYTES
+    assert len(codec.encode_message(registration)) <= codec.MAX_MESSAGE_BYTES
     stage.slave.wait_until(lambda: len(stage.slave.updates) >= 2 * len(large), "the ends are sent again")
 
 
-def test_more_tasks_than_a_hello_can_name_cost_no_more_than_those(stage: Stage) -> None:
+def test_tasks_beyond_those_that_a_registration_can_name_are_all_that_is_lost(stage: Stage) -> None:
     stage.launch(*[task(f"{i:0128d}") for i in range(9000)])
     stage.slave.send(m.NotRegistered())
-    hello = stage.next_hello()
-    assert hello.task_ids == stage.launched[: len(hello.task_ids)]
-    assert len(hello.task_ids) > 7000
+    registration = stage.next_registration()
+    assert registration.task_ids == stage.launched[: len(registration.task_ids)]
+    assert len(registration.task_ids) > 7000
