@@ -57,7 +57,7 @@ _PLACES = (
         "--key",
         _SECRET,
         "File of the master's secret key; with it, only peers with keys are admitted (`offerd keys`).",
-        unset="",
+        unset="none",
     ),
     Setting(
         "insecure",
@@ -77,7 +77,7 @@ _PLACES = (
         "--address-file",
         FILE,
         "File to write HOST:PORT into once the master listens.",
-        unset="",
+        unset="none",
     ),
 )
 _OFFERS = (
@@ -143,7 +143,7 @@ _ELECTION = (
         "--zk",
         _ZOOKEEPER,
         "ZooKeeper in which masters elect their leader; this master leads only when it is elected.",
-        unset="",
+        unset="none",
     ),
     Setting(
         "zookeeper_access",
@@ -182,13 +182,13 @@ _POLICY: tuple[Callable[[Any], Any], ...] = (
         "--weights",
         default="",
         metavar="ROLE=W,...",
-        help="Weights of roles: a role of weight 2 gets twice the share of a role of weight 1.",
+        help="Weights of roles: a role of weight 2 gets twice the share of a role of weight 1.  [default: 1 each]",
     ),
     click.option(
         "--priorities",
         default="",
         metavar="ROLE=N,...",
-        help="Priorities of roles, as whole numbers: the role with the highest is offered resources first.",
+        help="Priorities of roles, as whole numbers: the role with the highest is offered resources first.  [default: 0 each]",
     ),
     click.option(
         "--guarantee",

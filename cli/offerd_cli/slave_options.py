@@ -116,7 +116,7 @@ _OFFER = (
         "--attributes",
         _PAIRS,
         "Attributes by which frameworks may choose slaves, for example rack=7,gpu=yes.",
-        unset="",
+        unset="none",
     ),
     Setting(
         "minimum_offer",
@@ -137,7 +137,7 @@ _ISOLATION = (
         TEXT,
         "Image for the containers of tasks that name none (isolation docker).",
         "IMAGE",
-        unset="",
+        unset="none",
     ),
     Setting(
         "limits.images",

@@ -149,7 +149,7 @@ _PLACES: tuple[Callable[[Any], Any], ...] = (
         default="",
         callback=given,
         metavar="IMAGE",
-        help="Run in a container of this image, on a slave that can run images.",
+        help="Run in a container of this image, on a slave that can run images.  [default: none]",
     ),
     click.option(
         "--pull",
@@ -206,5 +206,5 @@ attributes_option: Callable[[F], F] = click.option(
     "--attributes",
     default="",
     metavar="K=V,...",
-    help="Run only on slaves with these attributes, for example rack=7,gpu=yes.",
+    help="Run only on slaves with these attributes, for example rack=7,gpu=yes.  [default: all slaves]",
 )

@@ -1,7 +1,7 @@
-"""Clusters with guarantees, limits, priorities, lotteries and fickle frameworks, each from one seed, under faults.
+"""Clusters with guarantees, limits, priorities, lotteries and changeable frameworks, each from one seed, under faults.
 
-The invariants hold all the time; a framework at or under its guarantee loses nothing; every task ends
-once. OFFERD_SIM_SEEDS says how many seeds there are: `make test` takes 1,000, `make test-nightly` 20,000.
+The invariants hold all the time; a framework at or under its guarantee loses nothing; every task ends once. OFFERD_SIM_SEEDS is
+the number of seeds: 1,000 in `make test`, 20,000 in `make test-nightly`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from offerd_master.settings import Settings
 
 SEEDS = int(os.environ.get("OFFERD_SIM_SEEDS", "100"))
 CHUNK = 50
-"""Seeds of one test. About every sixth cluster revokes something: of so many one does in any case."""
+"""Seeds of one test. About every sixth cluster revokes something, so among this many one certainly does."""
 MODULES: tuple[type[DrfAllocator | PriorityAllocator], ...] = (
     DrfAllocator,
     DrfAllocator,
@@ -30,11 +30,11 @@ MODULES: tuple[type[DrfAllocator | PriorityAllocator], ...] = (
     LotteryAllocator,
 )
 CHECKED_OFTEN = 10
-"""Of so many seeds one is checked after every message and not only now and then."""
+"""One in this many seeds is checked after every message, the others only now and then."""
 
 
 def rules(seed: int) -> Rules:
-    """A policy by chance, and times short enough for revocations to come and to be overtaken."""
+    """A random policy, and times short enough for revocations to happen and to be overtaken."""
     chance = random.Random(f"rules {seed}")
     roles = ("a", "a/inner", "b")
     terms = {}

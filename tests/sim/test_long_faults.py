@@ -1,7 +1,7 @@
-"""Clusters in harder times (`helpers.sim_hard`), each from one seed: every task ends once, also for those who follow a
-scheduler, and what was called lost does not run. Of each two clusters one loses masters and one loses schedulers.
+"""Clusters under harder faults (`helpers.sim_hard`), each from one seed: every task ends once, also for later schedulers of its
+framework, and no task that was called lost runs. Half of the clusters lose masters, the others lose schedulers.
 
-A twenty-fifth of OFFERD_SIM_SEEDS: these lives are long.
+The number of seeds is a twenty-fifth of OFFERD_SIM_SEEDS, because these runs are long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHUNK = 10
 
 
 def live_through(seed: int, *, masters: bool, schedulers: bool) -> HardWorld:
-    """Faults, for minutes; then all is mended, and comes to its end."""
+    """Faults for minutes; then everything is repaired and comes to its end."""
     world = HardWorld(seed, slaves=4, schedulers=2, tasks=14, patience_s=60.0 if seed % 3 == 0 else 0.0)
     try:
         for _ in range(world.random.randrange(5, 20)):

@@ -1,7 +1,7 @@
-"""A slave that is killed between any two actions: every task it was given has one end, and it is the true one.
+"""A slave that is killed between any two actions: every task that it was given has one end, and the true one.
 
-One seed drives everything: what the master asks, how executors behave, when the slave dies and what of its last turn had
-reached the disk. The executor is modelled after the SDK's driver: it keeps statuses until the slave has stored them.
+One seed drives everything: what the master orders, how executors behave, when the slave dies, and what of its last turn has
+reached the disk. The executor follows the SDK's driver: it keeps statuses until the slave has stored them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from offerd_slave.settings import SlaveSettings
 
 @dataclass
 class FakeExecutor:
-    """What runs in one container."""
+    """The executor of one container."""
 
     container_id: ContainerID
     connected: bool = False
@@ -42,17 +42,17 @@ class FakeExecutor:
         self.unstored.append(update)
         return update
 
-    def hello(self) -> m.RegisterExecutor:
+    def registration(self) -> m.RegisterExecutor:
         statuses = [update.status for update in self.unstored]
         return m.RegisterExecutor(self.container_id, "token", statuses, sorted(self.running))
 
 
 class World:
-    """The slave under test and all that is around it."""
+    """The slave under test and everything around it."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        # Half of them have a module with limits, which is asked of each failure and answers now or then.
+        # Half of them have a module with limits, which is asked about each failure and answers sooner or later.
         self.settings = SlaveSettings(
             limits_containers=seed % 2 == 1, sync_pause_per_task_s=0.0, confirm_pause_s=0.0
         )
@@ -65,17 +65,17 @@ class World:
         self.ended_by_executor: dict[TaskID, TaskState] = {}
         self.terminal: dict[
             TaskID, list[TaskState]
-        ] = {}  # distinct terminal statuses the scheduler would see
+        ] = {}  # distinct terminal statuses that the scheduler would see
         self.heard: set[tuple[TaskID, int]] = set()
         self.forgotten: set[TaskID] = (
             set()
-        )  # a master would call them lost: the slave said hello without them
+        )  # a master would call them lost: the slave has registered without them
         self.bench.register()
 
     # -- what the world does with the slave's actions --------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Read what the slave has sent and told; acknowledge as a scheduler does."""
+        """Read what the slave has sent to all sides; acknowledge as a scheduler does."""
         bench = self.bench
         for message in bench.sent:
             if isinstance(message, m.StatusUpdate):
@@ -84,7 +84,7 @@ class World:
                 listed = {running.task_id for running in message.tasks}
                 self.forgotten |= self.asked - listed - set(self.terminal)
         for container_id, message in bench.to_executors:
-            self._tell(container_id, message)
+            self._deliver(container_id, message)
         for action in bench.others:
             if isinstance(action, act.LaunchContainer):
                 self.executors[action.container_id] = FakeExecutor(action.container_id)
@@ -97,13 +97,13 @@ class World:
         if key in self.heard:
             return
         self.heard.add(key)
-        # nothing is ever damaged here: what is written down in the right order is never missing
+        # nothing is damaged here: records written in the right order are never missing
         assert status.reason != m.Reason.CHECKPOINT_DAMAGED
         assert status.reason != m.Reason.SLAVE_RESTARTED or status.task_id not in self.delivered
         if status.state.terminal:
             self.terminal.setdefault(status.task_id, []).append(status.state)
 
-    def _tell(self, container_id: ContainerID, message: m.Message) -> None:
+    def _deliver(self, container_id: ContainerID, message: m.Message) -> None:
         executor = self.executors[container_id]
         if not executor.alive:
             return
@@ -125,7 +125,7 @@ class World:
     # -- what may happen next --------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One thing happens; now and then the slave dies in the middle of it."""
+        """One event; now and then the slave dies in the middle of it."""
         if self.random.random() < 0.05:
             self.bench.crash_after = self.random.randrange(8)
         try:
@@ -168,7 +168,7 @@ class World:
                 and executor.container_id in self.bench.core.state.containers
             ):
                 executor.connected = True
-                self.bench.from_executor(executor.container_id, executor.hello())
+                self.bench.from_executor(executor.container_id, executor.registration())
                 for update in list(executor.unstored):
                     self.bench.from_executor(executor.container_id, update)
                 return
@@ -205,7 +205,7 @@ class World:
             self.bench.event(ev.ContainerDestroyed(executor.container_id))
 
     def _crash(self) -> None:
-        """kill -9: what was sent in the last turn has left, what was appended is written; nothing else survives."""
+        """kill -9: messages of the last turn have left, appended records are written; nothing else survives."""
         bench = self.bench
         bench.crash_after = None
         for executor in self.executors.values():
@@ -224,7 +224,7 @@ class World:
         again.register()
 
     def finish(self) -> None:
-        """No more faults: everything that can be said is said, and every task ends."""
+        """No more faults: all messages are sent, and every task ends."""
         for _ in range(400):
             self._executor_connects()
             for executor in self.executors.values():
@@ -263,6 +263,6 @@ def test_every_task_has_one_true_end_however_often_the_slave_is_killed(seed: int
                 f"seed {seed}: {task_id} never finished"
             )
         if not ends:
-            # never delivered and forgotten in a crash: the master calls it lost, because our hello did not name it
+            # never delivered, and forgotten in a crash: the master calls it lost, because the registration did not name it
             assert task_id in world.forgotten, f"seed {seed}: {task_id} has no end"
-            assert task_id not in world.delivered, f"seed {seed}: {task_id} ran and nobody was told"
+            assert task_id not in world.delivered, f"seed {seed}: {task_id} ran and nobody was informed"

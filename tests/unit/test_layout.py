@@ -318,7 +318,7 @@ def test_the_dag_has_no_cycle() -> None:
     assert placed == set(MAY_IMPORT)
 
 
-def test_master_and_slave_do_not_know_each_other() -> None:
+def test_master_and_slave_do_not_import_each_other() -> None:
     assert "offerd_slave" not in MAY_IMPORT["offerd_master"]
     assert "offerd_master" not in MAY_IMPORT["offerd_slave"]
 
@@ -352,7 +352,7 @@ def test_the_core_of_the_sdk_does_no_io_and_reads_no_clock() -> None:
 
 
 @pytest.mark.parametrize("folder", SHELLS)
-def test_nobody_changes_a_core_but_itself(folder: str) -> None:
+def test_only_a_core_changes_itself(folder: str) -> None:
     modules = modules_of(ROOT / folder)
     shells = {
         name: path for name, path in modules.items() if not name.startswith("offerd_") or not is_core(name)

@@ -11,7 +11,7 @@ from helpers import leftovers
 ENDS_POLITELY = "trap 'echo ended; exit' INT; echo up; while :; do sleep 0.01; done"
 
 
-def test_what_a_failed_test_has_started_is_ended_politely_and_its_pipes_are_closed() -> None:
+def test_processes_of_a_failed_test_are_ended_politely_and_their_pipes_closed() -> None:
     def fail_half_way() -> None:
         programs.append(leftovers.start(["sh", "-c", ENDS_POLITELY], stdout=subprocess.PIPE))
         programs.append(leftovers.start(["sh", "-c", "exit 3"], stdout=subprocess.PIPE))
@@ -26,7 +26,7 @@ def test_what_a_failed_test_has_started_is_ended_politely_and_its_pipes_are_clos
     assert all(program.stdout is not None and program.stdout.closed for program in programs)
 
 
-def test_what_ignores_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_ignore_that_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "END_S", 0.1)
 
     def fail_half_way() -> None:
@@ -43,7 +43,7 @@ def test_what_ignores_that_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert programs[0].returncode == -9
 
 
-def test_what_a_test_that_passes_has_started_is_left_to_itself() -> None:
+def test_processes_of_a_passed_test_are_left_alone() -> None:
     with leftovers.ended_if_it_fails():
         program = leftovers.start(["sleep", "600"])
     assert program.poll() is None

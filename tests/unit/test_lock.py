@@ -46,7 +46,7 @@ def test_nothing_is_installed_without_a_version_and_a_hash(lock: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["deploy/provision/common.sh", "deploy/images/Dockerfile"])
-def test_what_installs_on_hosts_takes_nothing_else_from_an_index(place: str) -> None:
+def test_installing_on_hosts_takes_nothing_else_from_an_index(place: str) -> None:
     text = re.sub(r"^#.*\n", "", (ROOT / place).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     commands = re.findall(r"pip(?:_install|\S* install) (--(?!quiet)[^&\n]*)", text)
     assert len(commands) == 3

@@ -83,7 +83,7 @@ def test_a_new_bash_completes_its_words(share: Path) -> None:
     )
 
 
-def test_what_the_document_says_to_remove_is_all_of_it(share: Path) -> None:
+def test_the_document_says_to_remove_everything_that_is_installed(share: Path) -> None:
     removed = (
         (ROOT / "deploy/README.md").read_text().partition("To remove everything:")[2].partition("```\n\n")[0]
     )

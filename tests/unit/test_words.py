@@ -37,13 +37,6 @@ TEST_NAME = re.compile(r"`tests/[\w/]+\.py::\w+`")
 NOT_A_TEXT = {".json", ".lock", ".svg", ".png", ".bin"}
 # Two that name the words, one in the words of lawyers, and the program of that name.
 EXEMPT = {"tests/unit/test_words.py", "docs/glossary.md", "LICENSE", "examples/mpi/hello.c"}
-NOT_YET = {
-    "tests/sim",
-    "tests/unit/cli",
-    "tests/unit/master",
-    "tests/unit/simulator",
-}
-"""Folders that are still to be read through."""
 
 
 def folder_of(name: str) -> str:
@@ -97,7 +90,7 @@ def folders() -> list[str]:
     return sorted({folder_of(name) for name in tracked_files()})
 
 
-@pytest.mark.parametrize("folder", [folder for folder in folders() if folder not in NOT_YET])
+@pytest.mark.parametrize("folder", folders())
 def test_no_retired_word_is_used(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {word}"

@@ -74,7 +74,7 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
     "--grep",
     default="",
     metavar="ID",
-    help="Show only steps that mention this text, for example the id of a task, slave or framework.",
+    help="Show only steps that mention this text, for example the id of a task, slave or framework.  [default: all]",
 )
 @click.option(
     "--until",

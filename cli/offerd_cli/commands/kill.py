@@ -13,7 +13,7 @@ from offerd_cli.screen import say
     "--framework",
     default="",
     metavar="ID",
-    help="Framework (id or name) of the TASK, if several have a task with this id; without a TASK, the framework to end.",
+    help="Framework (id or name) of the TASK, if several have this id; without a TASK, the framework to end.  [default: any]",
 )
 @master_option
 @click.argument("tasks", nargs=-1, metavar="TASK...")

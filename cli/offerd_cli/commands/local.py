@@ -44,7 +44,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     "--zk",
     default="",
     metavar="auto|WHERE",
-    help="ZooKeeper in which the masters elect their leader; auto starts one.",
+    help="ZooKeeper in which the masters elect their leader; auto starts one.  [default: none]",
 )
 @click.option(
     "--cpus",

@@ -14,7 +14,7 @@ from offerd_cli.options import master_option
     "--framework",
     default="",
     metavar="ID",
-    help="Framework (id or name) of the TASK, if several have a task with this id.",
+    help="Framework (id or name) of the TASK, if several have a task with this id.  [default: any]",
 )
 @master_option
 @click.argument("task")

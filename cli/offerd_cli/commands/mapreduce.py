@@ -94,7 +94,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
     "--reducer",
     default="",
     metavar="CMD",
-    help="Command that reads the mapper's lines, sorted by key; needed unless --reduces is 0.",
+    help="Command that reads the mapper's lines, sorted by key; needed unless --reduces is 0.  [default: none]",
 )
 @click.option(
     "--combiner",

@@ -19,13 +19,13 @@ from offerd_cli.options import die_with_parent_option, no_start_option
     callback=take_file,
     is_eager=True,
     metavar="FILE",
-    help="TOML file with these options by name, and an [allocation] table.",
+    help="TOML file with these options by name, and an [allocation] table.  [default: none]",
 )
 @click.option(
     "--authorized",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TOML file of the public keys that are admitted, with what each may do.",
+    help="TOML file of the public keys that are admitted, with what each may do.  [default: none]",
 )
 @MASTER.options
 @policy_options
@@ -112,7 +112,7 @@ def command(
     "--zk",
     default="",
     metavar="HOST:PORT,.../PATH",
-    help="ZooKeeper in which several masters elect their leader.",
+    help="ZooKeeper in which several masters elect their leader.  [default: none]",
 )
 @no_start_option
 def init(

@@ -28,7 +28,7 @@ from offerd_cli.units import task_resources, traveling
     "--ranks",
     type=click.IntRange(1, 100_000),
     metavar="N",
-    help="Number of ranks, each of them a process.",
+    help="Number of ranks, each of them a process; needed with a program.  [default: none]",
 )
 @click.option(
     "--cpus", default="1", show_default=True, metavar="CPUS", help="CPUs for each rank, for example 0.5."
@@ -71,7 +71,7 @@ from offerd_cli.units import task_resources, traveling
     "--queue",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Directory of a queue of jobs: with a program, add a job; without, serve the queue until Ctrl-C.",
+    help="Directory of a queue of jobs: with a program, add a job; without, serve the queue until Ctrl-C.  [default: none]",
 )
 @click.option(
     "--wait",

@@ -41,7 +41,7 @@ class SimulateCommand(click.Command):
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write plots into this directory, as PNG and SVG.",
+    help="Write plots into this directory, as PNG and SVG.  [default: no plots]",
 )
 @click.option(
     "--slaves",

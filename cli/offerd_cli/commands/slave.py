@@ -39,7 +39,7 @@ def _wish(work_dir: Path, *, drain: bool, activate: bool, kill: bool, deadline_s
     is_eager=True,
     expose_value=False,
     metavar="FILE",
-    help="TOML file with these options by name.",
+    help="TOML file with these options by name.  [default: none]",
 )
 @work_dir_option
 @SLAVE.options

@@ -16,10 +16,13 @@ from offerd_cli.screen import say
     help="List ended tasks, too, as far back as the master remembers.",
 )
 @click.option(
-    "--framework", default="", metavar="ID", help="Show tasks of one framework only, by its id or name."
+    "--framework",
+    default="",
+    metavar="ID",
+    help="Show tasks of one framework only, by its id or name.  [default: all]",
 )
-@click.option("--host", default="", metavar="HOST", help="Show tasks on this host only.")
-@click.option("--user", default="", metavar="USER", help="Show tasks of this user only.")
+@click.option("--host", default="", metavar="HOST", help="Show tasks on this host only.  [default: all]")
+@click.option("--user", default="", metavar="USER", help="Show tasks of this user only.  [default: all]")
 @json_option
 @master_option
 @click.argument("task", required=False, default="")

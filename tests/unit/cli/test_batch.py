@@ -1,4 +1,4 @@
-"""The scheduler behind `offerd run` and `offerd map`, against a driver that only notes what it is told."""
+"""The scheduler behind `offerd run` and `offerd map`, against a driver that only notes its orders."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def events(of: Batch) -> list[object]:
     return [of.events.get_nowait() for _ in range(of.events.qsize())]
 
 
-def test_what_is_made_ready_for_a_command_is_told_and_other_staging_is_not() -> None:
+def test_preparation_of_a_command_is_reported_and_other_staging_is_not() -> None:
     work, driver = batch(1), NotingDriver()
     give(work, driver, offer())
     update(work, driver, "echo-1", TaskState.STAGING)
@@ -190,7 +190,7 @@ def test_when_nothing_waits_no_more_offers_are_wanted() -> None:
     assert driver.needs == [False]
 
 
-def test_no_more_run_at_once_than_may() -> None:
+def test_no_more_commands_run_at_once_than_allowed() -> None:
     work, driver = batch(3, max_running=2), NotingDriver()
     give(work, driver, offer())
     assert driver.ids() == ["echo-1.1", "echo-1.2"]
@@ -208,7 +208,7 @@ def test_tasks_that_do_not_fit_into_one_message_wait_for_the_next_offer_in_order
     assert driver.ids() == ["echo-1.1", "echo-1.2", "echo-1.3", "echo-1.4"]
 
 
-def test_one_that_no_message_holds_fails_and_the_others_run() -> None:
+def test_a_command_that_no_message_can_hold_fails_and_the_others_run() -> None:
     work, driver = batch(4), NotingDriver()
     driver.unsendable = {"echo-1.2"}
     give(work, driver, offer())
@@ -218,7 +218,7 @@ def test_one_that_no_message_holds_fails_and_the_others_run() -> None:
     assert (ended.number, ended.status.state, ended.status.message) == (1, TaskState.ERROR, "too large")
 
 
-def test_an_offer_for_one_that_no_message_holds_goes_back() -> None:
+def test_an_offer_for_a_command_that_no_message_can_hold_goes_back() -> None:
     work, driver = batch(1), NotingDriver()
     driver.unsendable = {"echo-1"}
     give(work, driver, offer())
@@ -297,7 +297,7 @@ def test_short_commands_make_tasks_of_half_a_second() -> None:
     assert (first.command.series_s, first.time_limit_s) == (SERIES_S, 10.0 + SERIES_S)
 
 
-def test_a_series_is_no_larger_than_a_message_may_hold_some_of() -> None:
+def test_a_series_is_small_enough_for_several_to_fit_into_a_message() -> None:
     driver = NotingDriver()
     work = Batch(
         1000,
@@ -323,7 +323,9 @@ def test_a_series_is_no_larger_than_a_message_may_hold_some_of() -> None:
         (0.01, 8.0),  # the offer's short limit leaves no room for the time of others on top
     ],
 )
-def test_others_have_tasks_of_their_own(elapsed_s: float, time_limit_s: float) -> None:
+def test_commands_that_cannot_join_a_series_have_tasks_of_their_own(
+    elapsed_s: float, time_limit_s: float
+) -> None:
     work, driver = known_to_be_short(1000, elapsed_s, time_limit_s)
     give(work, driver, offer(short_limit_s=time_limit_s))
     assert lengths(driver) == ([1] * 4)

@@ -35,7 +35,7 @@ def test_a_cluster_is_added_with_a_new_key_whose_public_part_is_printed(
     assert (resolve().address, resolve().keys) == ("tcp://10.0.0.2:5060", keys)
 
 
-def test_a_key_that_is_said_is_copied(tmp_path: Path) -> None:
+def test_a_given_key_is_copied(tmp_path: Path) -> None:
     secret, public = new_key("alice", tmp_path)
     line = ["cluster", "add", "lab", "zk://a,b/p", "--master-key", str(public), "--key", str(secret)]
     assert main(line) == 0
@@ -79,7 +79,7 @@ def test_list_use_and_remove(capsys: pytest.CaptureFixture[str], store: Path) ->
         (["remove", "none"], "there is no cluster 'none'"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_changes_nothing(
+def test_bad_input_is_refused_in_one_line_and_changes_nothing(
     capsys: pytest.CaptureFixture[str], line: list[str], word: str
 ) -> None:
     assert main(["cluster", *line]) == 2

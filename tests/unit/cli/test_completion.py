@@ -40,6 +40,6 @@ def test_the_script_is_for_that_shell(shell: str, capsys: pytest.CaptureFixture[
         subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=60)
 
 
-def test_another_shell_is_bad_input_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_shell_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "csh"]) == 2
     assert "'bash', 'zsh', 'fish'" in capsys.readouterr().err

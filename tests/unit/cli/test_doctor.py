@@ -25,18 +25,18 @@ def test_a_v2_mount_without_a_controller_says_which(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["v1", "hybrid", "none"])
-def test_anything_but_v2_names_the_command_that_brings_it(mode: str) -> None:
+def test_anything_except_v2_names_the_command_that_enables_it(mode: str) -> None:
     finding = doctor.check_cgroups(Mounts(mode, Path("unified") if mode == "hybrid" else None))
     assert not finding.ok
     assert "unified_cgroup_hierarchy" in finding.mend
 
 
-def test_a_cgroup_that_is_ours_is_delegated() -> None:
+def test_a_cgroup_of_ours_is_shown_as_delegated() -> None:
     finding = doctor.check_delegation(lambda: Root("/sys/fs/cgroup", frozenset()))
     assert (finding.ok, finding.found) == (True, "/sys/fs/cgroup is delegated to this user")
 
 
-def test_why_there_is_none_is_said_with_what_mends_it() -> None:
+def test_a_missing_delegation_is_explained_with_the_command_that_helps() -> None:
     def look() -> Root:
         raise Unusable("this host is hybrid: limits need v2; add something; reboot now")
 
@@ -53,7 +53,7 @@ def test_a_kernel_without_pidfds_is_too_old(release: str, ok: bool) -> None:
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "127.0.0.2", "::1", "0.0.0.0"])
-def test_a_port_in_use_is_said_to_be(ip: str) -> None:
+def test_a_port_in_use_is_reported(ip: str) -> None:
     if ip == "::1" and not has_ipv6():
         pytest.skip(NO_IPV6)
     with bound(ip, 0) as taken:
@@ -65,7 +65,7 @@ def test_a_port_in_use_is_said_to_be(ip: str) -> None:
     assert doctor.check_port(port, "master").ok
 
 
-def test_every_check_that_is_not_ok_says_what_mends_it() -> None:
+def test_every_failed_check_names_the_command_that_helps() -> None:
     findings = doctor.examine()
     assert [finding.check for finding in findings if not finding.ok and not finding.mend] == []
     assert [finding.check for finding in findings if finding.ok and finding.mend] == []
@@ -81,9 +81,7 @@ def test_every_check_that_is_not_ok_says_what_mends_it() -> None:
         ("24.0.9", "1.2.8", []),
     ],
 )
-def test_an_engine_or_runc_that_containers_have_escaped_from_is_told(
-    engine: str, runc: str, warns: list[str]
-) -> None:
-    told = doctor._escapes(engine, runc)
-    assert bool(told) == bool(warns)
-    assert all(each in told for each in warns)
+def test_an_engine_or_runc_with_known_escapes_is_reported(engine: str, runc: str, warns: list[str]) -> None:
+    found = doctor._escapes(engine, runc)
+    assert bool(found) == bool(warns)
+    assert all(each in found for each in warns)

@@ -46,11 +46,11 @@ def faults(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", documents())
-def test_every_command_and_option_that_a_document_names_is_there(document: str) -> None:
+def test_every_command_and_option_named_in_a_document_exists(document: str) -> None:
     assert [fault for command in shown(document) for fault in faults(command)] == []
 
 
-def test_what_is_not_there_is_found() -> None:
+def test_a_missing_command_or_option_is_found() -> None:
     assert faults("offerd run --no-such-option -- true --other") == [
         "offerd run --no-such-option -- true --other: no option --no-such-option"
     ]

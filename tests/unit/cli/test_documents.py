@@ -113,7 +113,7 @@ def test_status_and_its_document_count_what_can_be_used_and_what_is_withheld_apa
 @pytest.mark.parametrize(
     ("state", "shown"), [("active", "disk full"), ("deactivated", "deactivated, disk full")]
 )
-def test_full_disk_of_a_slave_is_shown_beside_what_operators_want_of_it(state: str, shown: str) -> None:
+def test_a_slaves_full_disk_is_shown_beside_its_mode(state: str, shown: str) -> None:
     full = msgspec.structs.replace(SLAVE, state=state, disk_full=True)
     table = render.slaves_table([full])
     assert f" {shown} " in text_of(lambda out: render.print_table(out, table), render.PIPE_WIDTH)

@@ -26,7 +26,7 @@ def test_a_word_comes_on_standard_input_for_a_dash(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("typed", "said"), [("", "no word on standard input"), ("x" * 10_000, "not a word from")]
 )
-def test_what_is_no_word_there_is_refused_in_one_line(
+def test_standard_input_without_a_word_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, typed: str, said: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))

@@ -37,7 +37,7 @@ def shown(width: int, rows: list[list[str]] = ROWS) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
-def test_every_row_is_one_line_that_fits_and_is_told_from_the_others(width: int) -> None:
+def test_every_row_is_one_line_that_fits_and_differs_from_the_others(width: int) -> None:
     lines = shown(width)
     assert all(cell_len(line.rstrip()) <= width for line in lines)
     rows = lines[1 : 1 + len(ROWS)]
@@ -45,7 +45,7 @@ def test_every_row_is_one_line_that_fits_and_is_told_from_the_others(width: int)
     assert all("running" in line for line in rows)
 
 
-def test_what_is_left_out_is_said_the_least_of_worth_first() -> None:
+def test_columns_that_are_left_out_are_named_the_least_important_first() -> None:
     assert "not shown" not in "\n".join(shown(160))
     assert "not shown" not in "\n".join(shown(60))
     assert shown(50)[-1].rstrip() == "not shown in 50 columns: FRAMEWORK, MEM"

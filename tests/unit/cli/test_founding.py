@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def options(port: int, **more: Any) -> Founding:
-    told: dict[str, Any] = {
+    given: dict[str, Any] = {
         "directory": None,
         "name": "",
         "ip": "127.0.0.1",
@@ -46,7 +46,7 @@ def options(port: int, **more: Any) -> Founding:
         "advertise": "",
         "zk": "",
     }
-    return Founding(**told | {"starts": False} | more)
+    return Founding(**given | {"starts": False} | more)
 
 
 def init(port: int, **more: Any) -> list[str]:
@@ -100,7 +100,7 @@ def test_a_cluster_of_this_name_is_not_forgotten(config: Path, free_port: int) -
     assert not (config / "two").exists()
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_made(config: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_made(config: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -124,7 +124,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_made(config: Path) -> N
         ({"ip": "203.0.113.1"}, "cannot listen on"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
+def test_bad_input_is_refused_in_one_line(
     config: Path, free_port: int, more: dict[str, str], word: str
 ) -> None:
     with pytest.raises(OfferdError, match=word) as caught:
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert not (config / "master.key").exists()
 
 
-def test_others_are_told_what_the_operator_says(config: Path, free_port: int) -> None:
+def test_the_advertised_address_is_the_one_that_the_operator_gives(config: Path, free_port: int) -> None:
     init(free_port, name="prod", advertise="10.1.2.3:7000", zk="zoo1:2181,zoo2/offerd")
     settings = tomllib.loads((config / "master.toml").read_text())
     assert (settings["advertise-ip"], settings["advertise-port"]) == ("10.1.2.3", 7000)
@@ -192,7 +192,7 @@ def test_where_the_unit_is_installed_systemd_runs_it(systemd: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="units are root's")
-def test_what_systemd_says_is_passed_on_in_one_line(systemd: Path) -> None:
+def test_systemds_error_is_passed_on_in_one_line(systemd: Path) -> None:
     program = Path(os.environ["PATH"].split(":")[0]) / "systemctl"
     program.write_text("#!/bin/sh\necho 'Failed to enable unit' >&2\nexit 1\n")
     with pytest.raises(OfferdError, match="systemctl daemon-reload: Failed to enable unit"):

@@ -147,7 +147,7 @@ COMPLAINTS = (
 
 
 @pytest.mark.parametrize("words", LISTINGS, ids=" ".join)
-def test_no_listing_passes_on_what_steers_a_terminal(
+def test_no_listing_passes_on_control_sequences(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 0
@@ -158,7 +158,9 @@ def test_no_listing_passes_on_what_steers_a_terminal(
 
 
 @pytest.mark.parametrize("words", COMPLAINTS, ids=lambda words: words[0])
-def test_no_complaint_passes_it_on(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_error_message_passes_on_control_sequences(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) != 0
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -208,7 +210,7 @@ def test_styles_stay_with_their_words_when_words_grow() -> None:
     ]
 
 
-def test_a_renderable_of_any_kind_brings_none_along() -> None:
+def test_no_renderable_brings_control_sequences() -> None:
     class Odd:
         def __rich_console__(self, *_: object) -> Any:
             yield Text(f"one\n{HOSTILE}")
@@ -218,7 +220,7 @@ def test_a_renderable_of_any_kind_brings_none_along() -> None:
     assert not set(MARKS) & set(out.getvalue())
 
 
-def test_notes_and_progress_are_lines_of_signs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_and_progress_are_lines_of_printable_characters(capsys: pytest.CaptureFixture[str]) -> None:
     status = TaskStatus("t", TaskState.FAILED, reason=Reason.COMMAND_EXITED, message=HOSTILE)  # type: ignore[arg-type]
     screen = Screen("offerd run")
     screen.note(sentence(status))
@@ -252,7 +254,7 @@ def test_a_traceback_in_a_log_cannot_be_taken_for_lines_of_it() -> None:
     assert not set(MARKS) & set("".join(rest))
 
 
-def test_a_console_of_richs_own_would_pass_it_on() -> None:
+def test_richs_own_console_would_pass_control_sequences_on() -> None:
     """Why there is one of ours."""
     out = io.StringIO()
     Console(file=out, width=200, markup=False).print(HOSTILE)

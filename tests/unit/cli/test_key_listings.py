@@ -44,13 +44,13 @@ def test_what_a_word_is_for(said: dict[str, object], rights: Rights) -> None:
         ({"frameworks": [",alice"]}, "write ROLE,USER"),
     ],
 )
-def test_what_it_cannot_be_for_is_one_line(said: dict[str, object], word: str) -> None:
+def test_impossible_rights_of_a_word_are_refused_in_one_line(said: dict[str, object], word: str) -> None:
     arguments: dict[str, object] = {"slave": False, "operator": False, "frameworks": []} | said
     with pytest.raises(BadInput, match=word):
         listings.parse_rights(**arguments)  # type: ignore[arg-type]
 
 
-def test_listings_say_who_may_what_and_who_let_him_in() -> None:
+def test_listings_show_the_rights_of_each_and_who_let_them_join() -> None:
     out = render.console()
     with out.capture() as captured:
         out.print(
@@ -81,7 +81,7 @@ def test_documents_hold_the_same() -> None:
     assert (key["name"], key["enrolled"], key["by"]) == ("host7", True, "ops")
 
 
-def test_who_was_refused_is_a_line() -> None:
+def test_refusals_are_summed_up_in_one_line() -> None:
     assert listings.refused_text({}) == ""
     assert listings.refused_text({"used": 2, "late": 1}) == (
         "refused since the master's start: 2 with a used word, 1 with an expired word"

@@ -15,11 +15,11 @@ def options(**words: object) -> IsolationOptions:
     return LIMITS.read(USUAL | words)
 
 
-def test_nothing_said_is_the_default() -> None:
+def test_no_option_means_the_default() -> None:
     assert options() == DEFAULT_OPTIONS
 
 
-def test_what_is_said_is_understood() -> None:
+def test_options_are_read() -> None:
     found = options(cpu_quota=True, pids_max="max", io_max=("8:16:rbps=50M,wiops=200",), cpuset="0")
     assert found.cpu_quota
     assert found.pids_max is None
@@ -41,12 +41,12 @@ def test_what_is_said_is_understood() -> None:
         ({"cpuset": "100000"}, "has no CPU 100000"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(words: dict[str, object], complaint: str) -> None:
+def test_bad_values_are_refused_in_one_line(words: dict[str, object], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         options(**words)
 
 
-def test_a_local_clusters_slaves_are_told_the_same() -> None:
+def test_a_local_clusters_slaves_get_the_same_limits() -> None:
     given = {
         "cpu_quota": True,
         "pids_max": "99",

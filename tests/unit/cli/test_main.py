@@ -29,12 +29,12 @@ def command(name: str) -> click.Command:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_says_of_a_command_what_its_module_says(name: str) -> None:
+def test_the_table_has_the_same_line_for_a_command_as_its_module(name: str) -> None:
     assert command(name).get_short_help_str(200) == COMMANDS[name]
 
 
 @pytest.mark.parametrize("words", ["run -C . -- true", "map -C . -- true ::: a"])
-def test_to_be_in_a_directory_that_was_removed_is_one_line(
+def test_a_removed_current_directory_is_reported_in_one_line(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gone").mkdir()
@@ -53,7 +53,7 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("name", ["cluster", "data", "keys", "token"])
-def test_a_group_alone_is_answered_with_what_there_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_without_a_command_lists_its_commands(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = output(capsys, name)
     shown = out or err  # click before 8.2 shows it on stdout and ends with 0
     assert status in (0, 2)
@@ -61,7 +61,7 @@ def test_a_group_alone_is_answered_with_what_there_is(name: str, capsys: pytest.
     assert "\nCommands:\n" in shown
 
 
-def test_sets_that_are_there_are_removed_whatever_stands_before_them(
+def test_existing_sets_are_removed_even_if_others_are_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = {"a", "b"}
@@ -236,15 +236,13 @@ def unread() -> Iterator[int]:
 @pytest.mark.parametrize(
     "script", ["sys.stdout.write('held back')", "click.echo('at once')", "sys.stdout.write('x'); return 141"]
 )
-def test_nobody_reading_what_a_command_writes_is_exit_status_141_without_a_line(
-    script: str, unread: int
-) -> None:
+def test_unread_output_of_a_command_ends_it_with_status_141_and_no_message(script: str, unread: int) -> None:
     done = ended(script, unread)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("script", ["sys.stdout.write('held back')", "click.echo('at once')"])
-def test_no_room_for_what_a_command_writes_is_one_line_and_exit_status_1(script: str) -> None:
+def test_a_full_disk_for_a_commands_output_is_one_line_and_exit_status_1(script: str) -> None:
     with open("/dev/full", "wb") as full:
         done = ended(script, full.fileno())
     assert done.returncode == 1

@@ -26,7 +26,7 @@ def test_every_command_and_every_option_has_its_place(made: dict[str, str]) -> N
     assert ".SH SEE ALSO\n\\fBofferd\\fR(1)" in made["offerd-run.1"]
 
 
-def test_what_is_no_macro_of_ours_begins_no_line_as_one(made: dict[str, str]) -> None:
+def test_no_line_of_text_is_taken_for_a_macro(made: dict[str, str]) -> None:
     ours = {".TH", ".SH", ".B", ".TP", ".PP", ".nf", ".fi"}
     for name, text in made.items():
         for line in text.splitlines():
@@ -35,7 +35,7 @@ def test_what_is_no_macro_of_ours_begins_no_line_as_one(made: dict[str, str]) ->
     assert "offerd local \\-\\-slaves 3" in made["offerd.1"]
 
 
-def test_they_are_written_where_man_looks_and_a_place_that_cannot_be_is_said(
+def test_pages_are_written_where_man_looks_and_a_bad_place_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["man", str(tmp_path)]) == 0

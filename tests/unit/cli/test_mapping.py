@@ -31,12 +31,12 @@ def argv(words: list[str], *argument: str, number: int = 1) -> list[str]:
 # -- Sources ------------------------------------------------------------------------------------------------------------
 
 
-def test_arguments_stand_behind_three_colons() -> None:
+def test_arguments_follow_three_colons() -> None:
     command, arguments = split_words(["wc", "-l", ":::", "a", "b"])
     assert (command, list(arguments)) == (["wc", "-l"], ones("a", "b"))
 
 
-def test_no_argument_behind_three_colons_is_no_argument() -> None:
+def test_three_colons_without_an_argument_give_none() -> None:
     assert read("true", ":::") == []
 
 
@@ -95,7 +95,7 @@ def test_of_several_sources_all_combinations_run_and_linked_ones_go_together(
         (["wc", *(":::", *map(str, range(200))) * 4], "1,600,000,000 combinations"),
     ],
 )
-def test_words_that_make_no_map_are_refused(words: list[str], complaint: str) -> None:
+def test_words_without_a_command_or_arguments_are_refused(words: list[str], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         split_words(words)
 
@@ -108,16 +108,16 @@ def test_arguments_of_a_file_keep_their_bytes(tmp_path: Path) -> None:
 # -- Places -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_argument_is_appended_where_no_place_is_shown() -> None:
+def test_the_argument_is_appended_if_there_is_no_placeholder() -> None:
     assert argv(["gzip", "-9"], "a b") == ["gzip", "-9", "a b"]
     assert argv(["echo"], "a", "b") == ["echo", "a", "b"]
 
 
-def test_the_argument_goes_into_every_place_shown() -> None:
+def test_the_argument_replaces_every_placeholder() -> None:
     assert argv(["cp", "{}", "{}.old", "-v"], "x") == ["cp", "x", "x.old", "-v"]
 
 
-def test_an_argument_that_looks_like_a_place_is_taken_as_it_is() -> None:
+def test_an_argument_that_looks_like_a_placeholder_is_not_replaced() -> None:
     assert argv(["echo", "{}", "{}"], "{}") == ["echo", "{}", "{}"]
 
 
@@ -136,23 +136,23 @@ def test_an_argument_that_looks_like_a_place_is_taken_as_it_is() -> None:
         ("", ["", "", ".", ""]),
     ],
 )
-def test_a_place_may_want_a_part_of_the_argument(argument: str, filled: list[str]) -> None:
+def test_a_placeholder_may_stand_for_a_part_of_the_argument(argument: str, filled: list[str]) -> None:
     assert argv(["{.}", "{/}", "{//}", "{/.}"], argument) == filled
     assert argv(["{1.}", "{1/}", "{1//}", "{-1/.}"], argument) == filled
 
 
-def test_the_number_of_the_run_has_a_place() -> None:
+def test_the_number_of_the_run_has_a_placeholder() -> None:
     assert argv(["cp", "{}", "out-{#}"], "a", number=7) == ["cp", "a", "out-7"]
     assert argv(["echo", "{#}"], "a", number=7) == ["echo", "7"]
 
 
-def test_each_of_several_sources_has_its_place_and_all_have_one_together() -> None:
+def test_each_of_several_sources_has_a_placeholder_and_all_have_one_together() -> None:
     assert argv(["echo", "{2}", "{1.}-{-1}"], "a.x", "b") == ["echo", "b", "a-b"]
     assert argv(["echo", "{.}", "z"], "a.x", "b.y") == ["echo", "a", "b", "z"]
     assert argv(["sh", "-c", "echo {}!"], "a", "b") == ["sh", "-c", "echo a b!"]
 
 
-def test_what_is_no_place_is_text() -> None:
+def test_braces_that_are_not_a_placeholder_are_text() -> None:
     words = ["grep", "-E", "x{3}", "{a}", "{1,2}", "{0}", "${x}", "{ }"]
     assert argv([*words, "{}"], "f") == [*words, "f"]
 
@@ -165,7 +165,7 @@ def test_what_is_no_place_is_text() -> None:
         (["echo", "{= s/a/b/ =}"], "Perl"),
     ],
 )
-def test_a_place_that_nothing_goes_into_is_refused(words: list[str], complaint: str) -> None:
+def test_a_placeholder_without_a_value_is_refused(words: list[str], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         argv(words, "a", "b")
 
@@ -183,7 +183,7 @@ def test_a_place_that_nothing_goes_into_is_refused(words: list[str], complaint: 
         (["echo", ":::", "a\0b"], "did you mean --null"),
     ],
 )
-def test_what_could_not_be_sent_or_started_is_refused_before_anything_is(
+def test_commands_that_could_not_be_sent_or_started_are_refused_first(
     words: list[str], complaint: str
 ) -> None:
     command, arguments = split_words(words)

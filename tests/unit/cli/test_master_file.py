@@ -47,7 +47,9 @@ def run(*words: str) -> int:
     return int(caught.value.code or 0)
 
 
-def test_the_file_says_what_the_command_line_does_not(tmp_path: Path, started: list[Settings]) -> None:
+def test_the_file_has_the_options_that_the_command_line_lacks(
+    tmp_path: Path, started: list[Settings]
+) -> None:
     path = tmp_path / "master.toml"
     path.write_text(FILE)
     assert run("master", "--config", str(path), "--missed-pings", "3", "--weights", "gold=5") == 0
@@ -84,7 +86,7 @@ def test_flags_change_single_terms_of_a_role_of_the_file(tmp_path: Path, started
         ("[allocation.roles.a]\nwieght = 2", "no 'wieght'"),
     ],
 )
-def test_a_file_that_cannot_be_is_one_line_and_exit_status_2(
+def test_a_bad_file_is_one_line_and_exit_status_2(
     text: str, complaint: str, tmp_path: Path, started: list[Settings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "master.toml"

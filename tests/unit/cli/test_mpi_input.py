@@ -36,7 +36,7 @@ def test_a_pipe_is_read_to_its_end_before_anything_starts() -> None:
         assert piped(b"x" * size) == b"x" * size
 
 
-def test_more_than_the_process_manager_passes_on_is_refused(tmp_path: Path) -> None:
+def test_input_larger_than_the_process_manager_passes_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="65536 bytes"):
         piped(b"x" * (MAX_STDIN_BYTES + 1))
     large = tmp_path / "large"

@@ -36,7 +36,7 @@ def typed(table: OptionTable[Any], *words: str) -> dict[str, Any]:
     return made[0]
 
 
-def test_a_command_line_that_says_nothing_is_the_settings_of_the_classes() -> None:
+def test_an_empty_command_line_means_the_defaults_of_the_classes() -> None:
     assert SLAVE.read(typed(SLAVE)) == SlaveOptions()
     assert MASTER.read(typed(MASTER)) == MasterOptions()
     assert LOCAL_SLAVES.command_line(typed(LOCAL_SLAVES)) == []
@@ -103,7 +103,7 @@ def test_every_option_of_a_master_has_its_place() -> None:
     assert settings.policy.roles["gold"].weight == 2.0
 
 
-def test_a_local_clusters_slaves_are_told_what_the_command_line_says() -> None:
+def test_a_local_clusters_slaves_get_the_options_of_the_command_line() -> None:
     words = ["--isolation", "noop", "--cpu-quota", "--short-limit", "90s", "--long-fraction", "0.25"]
     assert LOCAL_SLAVES.command_line(typed(LOCAL_SLAVES, *words)) == words
 
@@ -140,7 +140,7 @@ def test_a_default_in_seconds_is_shown_as_it_may_be_typed(seconds: float) -> Non
         ("master --ping-interval 0s", "ping_interval_s must be more than zero seconds"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_starts_nothing(
+def test_bad_values_are_refused_in_one_line_and_nothing_starts(
     words: str, complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "run_master", lambda options: pytest.fail(f"started with {options}"))

@@ -29,11 +29,11 @@ def status(
         (status(TaskState.ERROR, Reason.TASK_INVALID), 1),
     ],
 )
-def test_the_exit_status_is_what_a_shell_would_say(ended: TaskStatus, expected: int) -> None:
+def test_the_exit_status_is_a_shells(ended: TaskStatus, expected: int) -> None:
     assert exit_status(ended) == expected
 
 
-def test_only_a_command_that_chose_its_status_speaks_for_itself() -> None:
+def test_only_a_command_that_chose_its_status_needs_no_sentence() -> None:
     assert speaks_for_itself(status(TaskState.FAILED, Reason.COMMAND_EXITED, 3))
     assert not speaks_for_itself(status(TaskState.FAILED, Reason.COMMAND_EXITED, -11))
     assert not speaks_for_itself(status(TaskState.KILLED, Reason.TASK_TIMEOUT))
@@ -56,9 +56,7 @@ def test_the_sentence_names_the_reason_for_programs_and_the_message_for_people()
         ([""], "", ""),
     ],
 )
-def test_what_was_meant_by_a_command_that_is_none_is_said(
-    words: list[str], directory: str, meant: str
-) -> None:
+def test_a_command_that_does_not_exist_gets_a_hint(words: list[str], directory: str, meant: str) -> None:
     ended = status(TaskState.FAILED, Reason.COMMAND_NOT_STARTED)
     said = advice(ended, words, directory)
     assert said.startswith("; ") == bool(meant)

@@ -154,7 +154,7 @@ def test_a_file_rotated_away_and_not_begun_anew_yet_is_read_on(slave: Slave, log
     assert read_all(log) == b"f"
 
 
-def test_who_begins_late_begins_with_what_was_rotated_away(slave: Slave, log: SandboxLog) -> None:
+def test_a_late_reader_begins_with_the_rotated_file(slave: Slave, log: SandboxLog) -> None:
     slave.at_once = 2
     slave.files |= {"stdout.1": File(b"abc"), "stdout": File(b"de")}
     assert read_all(log) == b"abcde"
@@ -193,7 +193,7 @@ def test_a_kept_connection_that_was_closed_is_made_anew(
     assert log.read() == b"d"
 
 
-def test_files_without_an_address_are_told_without_one(files: SandboxFiles) -> None:
+def test_the_error_for_files_without_an_address_names_none(files: SandboxFiles) -> None:
     with pytest.raises(
         Unreachable, match=r"^the slave's files cannot be read: the master gives no access to"
     ):
@@ -241,7 +241,7 @@ def test_with_several_instances_each_line_has_a_prefix_and_the_last_one_an_end(
     assert capfdbinary.readouterr().out == b"[ 1] one\n[ 1] \n[ 1] two\n[ 1] three\n"
 
 
-def test_output_out_of_reach_is_given_up_with_a_note(
+def test_output_that_cannot_be_reached_is_given_up_with_a_note(
     slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
@@ -258,7 +258,7 @@ def test_an_instance_that_never_began_has_no_output_to_wait_for() -> None:
     follower.check()
 
 
-def test_whatever_ends_the_thread_that_brings_output_reaches_who_waits_for_it(
+def test_an_error_of_the_output_thread_is_raised_by_check(
     slave: Slave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(_: SandboxLog) -> bytes:
@@ -297,7 +297,9 @@ def test_output_that_there_is_no_room_for_ends_the_waiting_for_it(
 
 
 @pytest.mark.parametrize("size", ["²", "9" * 5000, "-1", ""])
-def test_a_size_that_is_none_ends_no_reader(slave: Slave, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+def test_an_invalid_size_does_not_end_a_reader(
+    slave: Slave, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
     slave.files["stdout"] = File(b"text")
     answer = Handler.answer
 
@@ -328,7 +330,7 @@ def ended(stdout_bytes: int, stderr_bytes: int = 0) -> TaskStatus:
 
 
 @pytest.mark.parametrize("instances", [1, 3])
-def test_output_that_is_not_all_there_is_told_with_its_size(
+def test_missing_output_is_reported_with_its_size(
     instances: int, slave: Slave, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     slave.files |= {"tasks/t/stdout": File(b"the end\n"), "tasks/t/stderr": File(b"oops\n")}
@@ -339,7 +341,7 @@ def test_output_that_is_not_all_there_is_told_with_its_size(
     assert follow_to_the_end(slave, instances=instances, status=ended(8, 5)) == {0}
 
 
-def test_output_out_of_reach_is_lost_only_where_something_of_it_is_missing(
+def test_output_that_cannot_be_reached_is_lost_only_if_some_of_it_is_missing(
     slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
@@ -372,7 +374,7 @@ def test_a_file_server_that_comes_back_is_waited_for_and_nothing_is_lost(
     assert (follower.lost, capfdbinary.readouterr().out) == (set(), b"text")
 
 
-def test_the_executor_is_told_what_was_read_when_a_file_is_through(slave: Slave) -> None:
+def test_the_executor_gets_a_report_of_what_was_read_when_a_file_is_complete(slave: Slave) -> None:
     said: SimpleQueue[OutputRead] = SimpleQueue()
     slave.at_once = 4
     slave.files |= {"tasks/t/stdout.1": File(b"abcdefghij"), "tasks/t/stdout": File(b"klm")}
@@ -386,7 +388,7 @@ def test_the_executor_is_told_what_was_read_when_a_file_is_through(slave: Slave)
     follower.close()
 
 
-def test_a_large_output_is_fetched_whole_or_it_is_said_what_is_missing(slave: Slave) -> None:
+def test_a_large_output_is_fetched_completely_or_what_is_missing_is_reported(slave: Slave) -> None:
     slave.files["tasks/t/stdout"] = File(b"x" * 3_000_000)
     large = LargeOutputs()
     large.fetch(0, ended(3_000_000), slave.place, TaskOutput(3_000_000))
@@ -421,13 +423,13 @@ def test_a_line_without_end_is_whole_and_takes_little_memory(
     assert max(kept) <= LINE_BYTES
 
 
-def test_a_line_that_there_is_no_room_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_room_on_the_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(OfferdError, match=r"a long line cannot be kept in .*gone: No such file"):
         _Line().add(b"x" * (LINE_BYTES + 1))
 
 
-def test_no_more_is_fetched_than_somebody_takes(slave: Slave, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_fetched_than_is_taken(slave: Slave, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_outputs, "MOST_HELD", 3)
     slave.files |= {"tasks/t/stdout": File(b"x" * 100), "tasks/t/stderr": File(b"")}
     large = LargeOutputs()
@@ -444,7 +446,7 @@ def test_no_more_is_fetched_than_somebody_takes(slave: Slave, monkeypatch: pytes
     large.close()
 
 
-def test_output_that_no_thread_can_be_started_for_is_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_for_which_no_thread_can_start_is_reported_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

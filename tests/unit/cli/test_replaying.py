@@ -1,4 +1,4 @@
-"""`offerd debug replay`: what a recording tells."""
+"""`offerd debug replay`: what is shown of a recording."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def recorded(tmp_path: Path) -> Path:
     state, watched = list(pack_state(core)), RecordedCore(core, ring)
     slave, scheduler = PeerID(b"slave"), PeerID(b"scheduler")
     executors = [m.ExecutorInfo(ExecutorID("e"), module="m")]
-    hello = m.RegisterSlave(m.SlaveInfo("node1", Resources.of(cpus=2, mem="1G")))
-    watched.handle(Received(slave, hello), 1.0)
+    registration = m.RegisterSlave(m.SlaveInfo("node1", Resources.of(cpus=2, mem="1G")))
+    watched.handle(Received(slave, registration), 1.0)
     watched.handle(Received(scheduler, m.RegisterFramework(m.FrameworkInfo("job", executors=executors))), 1.5)
     watched.tick(1.5)
     watched.tick(1.6)
@@ -65,7 +65,7 @@ def test_each_step_is_shown_with_what_came_of_it(recorded: Path, capsys: pytest.
     assert "it was made by offerd 0.0.1" in said.err
 
 
-def test_grep_and_until_tell_one_story(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_grep_and_until_select_steps(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_recording(recorded, PLAIN._replace(grep="job"))
     assert [line.split()[1] for line in printed(capsys) if not line.startswith(" ")] == ["#8"]
     print_recording(recorded, PLAIN._replace(until_s=1.0))
@@ -83,7 +83,7 @@ def test_json_is_a_document_for_each_step(recorded: Path, capsys: pytest.Capture
     assert said.err == ""
 
 
-def test_events_without_a_state_are_told_alone(
+def test_events_without_a_state_are_shown_without_actions(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ring = Ring(10, 1 << 20)
@@ -123,11 +123,11 @@ def test_every_message_and_event_may_be_in_a_recording() -> None:
         "offerd_master.corex",
     ],
 )
-def test_what_does_more_than_compute_has_no_part_in_one(module: str) -> None:
+def test_a_recording_holds_only_classes_that_compute(module: str) -> None:
     assert not is_part(module)
 
 
-def test_what_cannot_be_read_is_bad_input(tmp_path: Path, recorded: Path) -> None:
+def test_an_unreadable_recording_is_bad_input(tmp_path: Path, recorded: Path) -> None:
     with pytest.raises(BadInput, match="cannot read"):
         print_recording(tmp_path / "missing", PLAIN)
     (tmp_path / "text").write_text("no recording")

@@ -56,7 +56,7 @@ def test_memory_is_bounded_and_the_file_begins_anew_when_nothing_waits(
     held.close()
 
 
-def test_no_room_for_what_waits_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_for_waiting_outputs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(OfferdError, match=r"cannot be kept in .*gone: No such file .*--keep-order"):
         Shelf().put(1, Output(io.BytesIO(b"x"), b""))

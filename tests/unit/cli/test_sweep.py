@@ -94,7 +94,7 @@ def test_sweeping_where_nothing_is_left_says_so_at_once(tmp_path: Path) -> None:
     assert sweep(tmp_path, grace_s=60)
 
 
-def test_who_shows_nothing_but_the_mark_of_a_slaves_container_is_found(tmp_path: Path, start: Start) -> None:
+def test_a_process_with_only_the_mark_of_a_slaves_container_is_found(tmp_path: Path, start: Start) -> None:
     """As those that a zygote has forked do, when their slave is killed and never started again."""
     mine, other = tmp_path / "mine", tmp_path / "other"
     for base in (mine, other):

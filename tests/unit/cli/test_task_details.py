@@ -63,7 +63,7 @@ def test_a_running_task_is_measured_now_beside_what_it_asked_for(monkeypatch: py
     assert "ended" not in lines
 
 
-def test_tasks_that_share_their_executors_processes_are_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_that_share_their_executors_processes_are_marked_so(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = {
         "container_id": "c",
         "framework_id": "F-1",
@@ -84,7 +84,7 @@ def test_tasks_that_share_their_executors_processes_are_said_to(monkeypatch: pyt
         ({**statistics(None, []), "tasks": []}, "its slave does not know it yet"),
     ],
 )
-def test_what_is_not_known_is_said(
+def test_unknown_figures_are_explained(
     found: dict[str, Any] | str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = measured(monkeypatch, found)
@@ -115,7 +115,7 @@ def test_an_ended_task_says_why_and_what_it_took() -> None:
         json.dumps({**statistics(None, []), "tasks": [{"task_id": 1}]}).encode(),
     ],
 )
-def test_nonsense_of_a_slave_is_one_line(text: bytes) -> None:
+def test_a_slaves_nonsense_is_reported_in_one_line(text: bytes) -> None:
     with pytest.raises(ValueError, match="its answer is not valid"):
         slave_statistics.read(text)
     assert slave_statistics.read(json.dumps(statistics(USAGE, [])).encode()) == statistics(USAGE, [])

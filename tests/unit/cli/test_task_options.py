@@ -41,7 +41,7 @@ def test_all_commands_that_start_tasks_have_one_set_of_options(command: str, exp
         (["--cpus", "0", "--mem", "0"], "a task needs some resources"),
     ],
 )
-def test_what_cannot_be_is_refused_by_each_command(
+def test_bad_values_are_refused_by_each_command(
     command: tuple[str, str], options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, separator = command

@@ -38,12 +38,12 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "2x", "-2s", "2 s 3", "1e3s", "nan", "infs", "ms", "2s3"])
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+def test_a_bad_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(BadInput, match="not a duration; write 500ms, 2s, 5m or 1h"):
         parse_duration(text)
 
 
-def test_a_number_alone_is_no_duration_because_it_may_be_seconds_or_minutes() -> None:
+def test_a_number_without_a_unit_is_refused_as_a_duration() -> None:
     with pytest.raises(BadInput, match="write 2s or 2m"):
         parse_duration("2")
 
@@ -54,7 +54,7 @@ def test_a_duration_of_centuries_is_refused() -> None:
 
 
 @given(st.text(max_size=30))
-def test_no_text_does_worse_than_being_refused(text: str) -> None:
+def test_no_text_raises_anything_except_a_refusal(text: str) -> None:
     with contextlib.suppress(BadInput):
         assert parse_duration(text) >= 0
 
@@ -98,7 +98,7 @@ def test_a_word_without_a_key_or_an_equals_sign_is_refused(word: str) -> None:
         parse_pairs([word], "--env")
 
 
-def test_a_task_takes_what_it_says() -> None:
+def test_a_task_takes_the_given_resources() -> None:
     assert task_resources("0.5", "128M") == Resources({"cpus": 500, "mem": 128 << 20})
     assert task_resources("1", "0") == Resources({"cpus": 1000})
 

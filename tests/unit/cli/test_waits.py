@@ -1,4 +1,4 @@
-"""What a person is told who waits."""
+"""What a person sees while a command waits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from offerd_cli import waits
         (Waiting("guaranteed_share", "guarantee"), "--guarantee"),
     ],
 )
-def test_the_reason_is_said_with_the_flag_that_ends_it(waiting: Waiting, flag: str) -> None:
+def test_the_reason_is_shown_with_the_option_that_ends_the_wait(waiting: Waiting, flag: str) -> None:
     said = waits.sentence(waiting)
     assert said.startswith(waiting.message)
     assert flag in said
 
 
-def test_why_is_asked_a_second_after_the_wait_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_is_asked_for_a_second_after_the_wait_began(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("offerd_cli.waits.time.monotonic", lambda: now)
     asked: list[Future[Waiting]] = []

@@ -73,7 +73,7 @@ def test_one_bad_task_fails_alone(bad: m.TaskInfo, state: TaskState, reason: Rea
     cluster.assert_nothing_else_sent()
 
 
-def test_an_id_too_long_to_be_echoed_drops_its_sender() -> None:
+def test_an_id_too_long_to_be_sent_back_drops_its_sender() -> None:
     cluster, _slave, framework, offer = offered()
     framework.accept(offer, tasks=[task("x" * 200)])
     assert [drop.peer for drop in cluster.drops] == [framework.peer]
@@ -226,7 +226,7 @@ def test_ports_are_held_and_given_back_as_numbers() -> None:
     assert framework.offer().resources.ranges == {"ports": [(100, 109)]}
 
 
-def test_of_a_slave_in_very_many_pieces_only_so_many_are_offered() -> None:
+def test_a_slave_in_very_many_pieces_is_offered_only_in_part() -> None:
     cluster, slave, framework, offer = offered("cpus=100,ports=[1-60000]")
     for n in range(17):
         every_other = ",".join(str(port) for port in range(n * 500 + 1, n * 500 + 501, 2))

@@ -1,4 +1,4 @@
-"""Since when tasks run, slaves are there and frameworks are registered: a new master is told, and believes it."""
+"""How long tasks, slaves and frameworks have been there: a new master gets this from its peers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def framework_since_s(cluster: ClusterHarness) -> float:
     return framework.since_s
 
 
-def test_a_new_master_shows_how_long_all_has_been_there() -> None:
+def test_a_new_master_shows_how_long_everything_has_been_there() -> None:
     cluster = ClusterHarness()
     returns(
         cluster, task("runs", launched_s=31.0, ran_s=30.0), task("starts", TaskState.STAGING, launched_s=2.0),
@@ -75,7 +75,7 @@ def test_a_new_master_shows_how_long_all_has_been_there() -> None:
     assert framework_since_s(cluster) == 405.0
 
 
-def test_a_new_master_says_of_tasks_that_their_memory_is_not_limited() -> None:
+def test_a_new_master_reports_that_the_memory_of_tasks_is_not_limited() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     executor = m.RunningExecutor(OLD, EXECUTOR.executor_id, ContainerID("c1"))
@@ -91,7 +91,7 @@ def test_a_new_master_says_of_tasks_that_their_memory_is_not_limited() -> None:
     }  # fmt: skip
 
 
-def test_a_slave_that_does_not_say_how_long_counts_from_its_return() -> None:
+def test_a_slave_that_does_not_report_its_age_counts_from_its_return() -> None:
     cluster = ClusterHarness()
     returns(cluster, task("runs"))
     cluster.advance(5)
@@ -100,8 +100,10 @@ def test_a_slave_that_does_not_say_how_long_counts_from_its_return() -> None:
 
 
 @pytest.mark.parametrize(("since_s", "shown_s"), [(100.0, 12.0), (3.0, 3.0), (0.0, 0.0)])
-def test_a_slave_that_registers_again_was_there_unless_it_began_anew(since_s: float, shown_s: float) -> None:
-    """A link that broke, a daemon that was started again."""
+def test_a_slave_that_registers_again_keeps_its_age_unless_it_began_anew(
+    since_s: float, shown_s: float
+) -> None:
+    """After a broken connection, or a restart of the daemon."""
     cluster = ClusterHarness()
     slave = cluster.slave()
     cluster.advance(12)
@@ -119,7 +121,7 @@ def test_a_framework_of_this_master_is_as_old_as_this_master_knows() -> None:
     assert again.take(m.FrameworkRegistered).since_s == 5.0
 
 
-def test_who_stands_by_knows_the_age_of_its_framework_too_and_tells_the_next_master() -> None:
+def test_a_standby_knows_the_age_of_its_framework_too_and_reports_it_to_the_next_master() -> None:
     cluster = ClusterHarness()
     active = cluster.framework(failover_timeout_s=60.0)
     cluster.advance(5)
@@ -134,7 +136,7 @@ def test_who_stands_by_knows_the_age_of_its_framework_too_and_tells_the_next_mas
     assert framework_since_s(new) == 300.0
 
 
-def test_what_a_slave_says_of_the_past_wastes_no_more_than_the_limit() -> None:
+def test_a_slave_cannot_report_more_wasted_time_than_the_limit() -> None:
     cluster = ClusterHarness()
     slave = returns(cluster, task("runs", launched_s=1e9, ran_s=1e9))
     framework = scheduler_returns(cluster, 10.0)

@@ -1,4 +1,4 @@
-"""Strict priority, the lottery, and modules of other people."""
+"""Strict priority, the lottery, and modules of third parties."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_role_has_the_priority_of_the_role_around_it_and_a_framework_its_own()
     assert list(module.ranked()) == [B, C, A]
 
 
-def test_below_the_highest_priority_that_wants_something_nothing_is_due() -> None:
+def test_nothing_is_due_below_the_highest_priority_that_wants_something() -> None:
     module = PriorityAllocator(THREE)
     module.add_total(pair(10, 10))
     join(module, A="low", B="high", C="high")
@@ -95,7 +95,7 @@ def test_a_role_has_its_part_however_many_frameworks_are_in_it() -> None:
     assert won[B] == pytest.approx(won[C], rel=0.15)
 
 
-def test_everybody_who_wants_something_is_drawn_once() -> None:
+def test_every_framework_that_wants_something_is_drawn_once() -> None:
     module = LotteryAllocator(Policy.of_weights({"heavy": 1e9}))
     join(module, A="heavy", **{f"f{n}": "*" for n in range(20)})
     for _ in range(20):
@@ -107,7 +107,7 @@ def test_everybody_who_wants_something_is_drawn_once() -> None:
 
 
 def test_the_second_draw_is_among_the_others_by_their_tickets() -> None:
-    """Also where the first holds nearly all tickets, so that blind draws find nobody new."""
+    """Even if the first holds nearly all tickets, so that blind draws hit no other."""
     module = LotteryAllocator(Policy.of_weights({"a": 1e12, "b": 3.0, "c": 1.0}))
     join(module, A="a", B="b", C="c")
     second = Counter(list(module.ranked())[1] for _ in range(2000))
@@ -129,7 +129,7 @@ def test_the_source_of_chance_may_be_given() -> None:
     assert list(module.ranked()) == [C, A, B]
 
 
-def test_who_wants_nothing_counts_among_the_lots_only_while_it_holds_something() -> None:
+def test_a_framework_that_wants_nothing_counts_among_the_lots_only_while_it_holds_something() -> None:
     module = LotteryAllocator(Policy.of_weights({"a": 1.0, "b": 1.0}))
     join(module, A="a", A2="a", B="b")
     module.set_wanting(A2, False)
@@ -145,7 +145,7 @@ def test_who_wants_nothing_counts_among_the_lots_only_while_it_holds_something()
 
 
 def test_the_rest_of_a_draw_is_in_proportion_too() -> None:
-    """Whoever has nearly all tickets is drawn first; the others are sorted out after blind draws."""
+    """A framework with nearly all tickets is drawn first; the others are put into order after blind draws."""
     module = LotteryAllocator(Policy.of_weights({"whale": 1e6, "two": 2.0}))
     join(module, A="whale", B="two", C="one")
     second = Counter(list(module.ranked())[1] for _ in range(2000))
@@ -181,7 +181,7 @@ def test_the_lower_priority_is_offered_what_the_higher_declines() -> None:
 def test_a_third_partys_module_is_found_by_its_entry_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As pip leaves it: a module, and beside it a description that names it."""
+    """As pip installs it: a module, and a description that names it."""
     (tmp_path / "newest_first.py").write_text(
         textwrap.dedent(
             """
@@ -216,7 +216,7 @@ def test_offerds_own_modules_are_found() -> None:
         ("lottery", {"seed": "one"}, "whole number"),
     ],
 )
-def test_an_option_that_is_none_is_named(name: str, options: dict[str, object], complaint: str) -> None:
+def test_an_unknown_option_is_named(name: str, options: dict[str, object], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         load_allocator(name, Policy(options=options))
 
@@ -259,7 +259,7 @@ def test_terms_are_read_from_a_table() -> None:
          "its guarantee of cpus is less than those of the roles within it together"),
     ],
 )  # fmt: skip
-def test_a_table_that_cannot_be_is_one_line(table: dict[str, object], complaint: str) -> None:
+def test_a_table_that_cannot_be_used_is_refused_in_one_line(table: dict[str, object], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint) as caught:
         parse_policy(table)
     assert "\n" not in str(caught.value)

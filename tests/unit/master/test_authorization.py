@@ -1,4 +1,4 @@
-"""Who may be and ask what, where peers have keys; and what becomes of those who may not."""
+"""What each principal may be and ask where peers have keys, and what happens to those that may not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def framework_of(cluster: ClusterHarness, who: Principal, **info: Any) -> Framew
 
 
 def audit(cluster: ClusterHarness) -> str:
-    """What was written down last, as a warning."""
+    """The last warning in the log."""
     assert cluster.logs[-1].level == "warning"
     return cluster.logs[-1].text
 
@@ -53,7 +53,7 @@ def audit(cluster: ClusterHarness) -> str:
 # -- registrations ------------------------------------------------------------------------------------------------------
 
 
-def test_ids_given_under_keys_tell_whose_they_are_and_others_do_not() -> None:
+def test_ids_given_under_keys_show_their_owner_and_others_do_not() -> None:
     cluster = ClusterHarness()
     slave, alice = slave_of(cluster, HOST), framework_of(cluster, ALICE, role="science")
     slave.register()
@@ -73,7 +73,7 @@ def test_the_longest_name_still_makes_an_id() -> None:
 
 
 @pytest.mark.parametrize("who", [ALICE, OPS, NOBODY])
-def test_who_may_not_be_a_slave_is_refused_written_down_and_counted(who: Principal) -> None:
+def test_a_principal_that_may_not_be_a_slave_is_refused_logged_and_counted(who: Principal) -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, who)
     slave.send(m.RegisterSlave(slave.info))
@@ -95,7 +95,7 @@ def test_a_foreign_slave_id_is_refused_also_by_a_master_that_never_heard_of_it(s
     assert not cluster.core.cluster.slaves
 
 
-def test_own_slave_id_holds_at_another_master() -> None:
+def test_a_slave_id_stays_its_owners_at_another_master() -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, HOST)
     slave.info = m.SlaveInfo("h", Resources.parse("cpus=1"), SlaveID("S-7-0001@host"))
@@ -147,7 +147,7 @@ def test_a_framework_of_a_foreign_role_or_user_is_refused_and_offered_nothing(
         (LOCAL, "*", "nobody", "nobody"),
     ],
 )
-def test_a_framework_of_an_allowed_role_and_user_is_offered_what_there_is(
+def test_a_framework_of_an_allowed_role_and_user_is_offered_what_is_free(
     who: Principal, role: str, user: str, runs_as: str
 ) -> None:
     cluster = ClusterHarness()
@@ -171,7 +171,7 @@ def test_a_framework_of_an_allowed_role_and_user_is_offered_what_there_is(
         (("alice", "root"), "", "root", "root"),
     ],
 )
-def test_a_framework_runs_as_whom_it_names_else_as_who_submits_it_else_as_its_keys_first(
+def test_a_framework_runs_as_the_user_it_names_or_as_its_submitter_or_as_its_keys_first_user(
     users: tuple[str, ...], user: str, account: str, runs_as: str
 ) -> None:
     cluster = ClusterHarness()
@@ -209,7 +209,7 @@ def test_a_taken_over_framework_stays_with_its_owner() -> None:
 
 
 @pytest.mark.parametrize("message", [m.Pong(), m.UnregisterSlave(), m.SlaveUsage(1, 1)])
-def test_who_takes_over_a_slaves_routing_id_speaks_not_for_it(message: m.Message) -> None:
+def test_a_peer_that_takes_over_a_slaves_routing_id_may_not_speak_for_it(message: m.Message) -> None:
     cluster = ClusterHarness()
     slave = slave_of(cluster, HOST)
     slave.register()
@@ -230,7 +230,7 @@ def test_a_registration_without_an_id_does_not_take_that_of_the_connection() -> 
     assert [known.info.hostname for known in cluster.core.cluster.slaves.values()] == [slave.info.hostname]
 
 
-def test_rights_taken_away_end_a_framework_with_its_next_word() -> None:
+def test_rights_that_are_taken_away_end_a_framework_at_its_next_message() -> None:
     cluster = ClusterHarness()
     cluster.slave()
     framework = framework_of(cluster, ALICE, role="science")
@@ -267,7 +267,9 @@ MINE, THEIRS = FrameworkID("F-a-0001@alice"), FrameworkID("F-a-0002@bob")
         (om.ExplainFramework(MINE), {"ops", "alice", "bob"}),
     ],
 )
-def test_each_question_is_answered_to_whom_it_concerns(question: m.Message, allowed: set[str]) -> None:
+def test_each_question_is_answered_only_to_those_who_may_ask_it(
+    question: m.Message, allowed: set[str]
+) -> None:
     for who in (OPS, ALICE, BOB, HOST, NOBODY):
         cluster = ClusterHarness()
         peer = cluster.operator()
@@ -288,14 +290,14 @@ def test_every_message_that_a_stranger_may_send_is_judged() -> None:
     assert not judged & {*FROM_SCHEDULER, *FROM_SLAVE}
 
 
-def test_a_stranger_with_a_key_is_still_told_that_he_is_none_of_ours() -> None:
+def test_a_known_key_that_has_not_registered_is_still_answered_so() -> None:
     cluster = ClusterHarness()
     peer = framework_of(cluster, ALICE)
     peer.send(m.AcceptOffers([OfferID("O-1")], []))
     peer.take(m.NotRegistered)
 
 
-def test_handshakes_refused_are_counted_and_each_stranger_is_written_down_once() -> None:
+def test_refused_handshakes_are_counted_and_each_stranger_is_logged_once() -> None:
     cluster = ClusterHarness()
     cluster.turn(HandshakeRefused("a peer at 10.0.0.1"), HandshakeRefused(""), HandshakeRefused(""))
     assert cluster.core.cluster.refused == 3
@@ -305,7 +307,7 @@ def test_handshakes_refused_are_counted_and_each_stranger_is_written_down_once()
 # -- the file -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_says_what_each_may_be() -> None:
+def test_the_file_defines_the_rights_of_each() -> None:
     text = f"""
         [host7]
         key = "{KEY}"
@@ -347,7 +349,7 @@ def test_the_file_says_what_each_may_be() -> None:
         (f'[a]\nkey = "{KEY}"\n[b]\nkey = "{KEY}"', "same key"),
     ],
 )
-def test_a_file_that_is_wrong_says_where(text: str, word: str) -> None:
+def test_a_wrong_file_is_refused_with_the_place(text: str, word: str) -> None:
     with pytest.raises(BadInput, match=word) as caught:
         parse_principals(tomllib.loads(text))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a master has called lost stays lost under the next one: a scheduler's core and two masters, one after the other."""
+"""What a master has called lost stays lost under the next one: a scheduler's core with two masters in turn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INFO = m.FrameworkInfo("f", FrameworkID("F-9-0001"), executors=[EXECUTOR], failo
 
 
 class Scheduler:
-    """A core that speaks to one master, then to another, and launches what it is told to on whatever it is offered."""
+    """A core that talks to one master, then to another, and launches the given tasks on every offer."""
 
     def __init__(self, info: m.FrameworkInfo = INFO) -> None:
         self.core = SchedulerCore(info)
@@ -29,7 +29,7 @@ class Scheduler:
         self.registration: m.RegisterFramework
 
     def follow(self, cluster: ClusterHarness) -> None:
-        """This master leads from now on."""
+        """From now on this master leads."""
         self.peer = cluster.framework(registers=False)
         self.peer.info = self.core.framework
         self.peer.framework_id = self.core.framework.framework_id
@@ -38,7 +38,7 @@ class Scheduler:
         self.turn()
 
     def turn(self) -> None:
-        """Take in what has come, until nothing more comes of it."""
+        """Handle messages until no more come."""
         while self.peer.inbox:
             self._perform(self.core.handle(self.peer.inbox.pop(0), self.peer.cluster.now))
             for acknowledgement in self.core.acknowledgements():
@@ -63,7 +63,7 @@ class Scheduler:
 
 
 def launched(cluster: ClusterHarness, scheduler: Scheduler, *task_ids: str) -> SlavePeer:
-    """Tasks that run on a slave of their own."""
+    """Tasks that run, each on a slave of its own."""
     scheduler.to_launch = [task(task_id) for task_id in task_ids]
     slave = cluster.slave("cpus=4,mem=4G", hostname="far")
     scheduler.turn()
@@ -76,7 +76,7 @@ def launched(cluster: ClusterHarness, scheduler: Scheduler, *task_ids: str) -> S
 
 
 def lost_under_the_first_master(*task_ids: str) -> tuple[Scheduler, m.SlaveInfo]:
-    """A scheduler that has heard these to be lost, and the slave that was cut off with them, as it will register."""
+    """A scheduler that got these as lost, and the slave that was cut off with them, ready to register."""
     first, scheduler = ClusterHarness(), Scheduler()
     scheduler.follow(first)
     far = launched(first, scheduler, *task_ids)
@@ -88,7 +88,7 @@ def lost_under_the_first_master(*task_ids: str) -> tuple[Scheduler, m.SlaveInfo]
 
 
 def returned(cluster: ClusterHarness, scheduler: Scheduler, info: m.SlaveInfo, *tasks: str) -> SlavePeer:
-    """The slave comes to this master, and these run there."""
+    """The slave registers with this master, and these tasks run on it."""
     slave = cluster.slave(registers=False)
     slave.info = info
     framework = scheduler.peer
@@ -97,7 +97,7 @@ def returned(cluster: ClusterHarness, scheduler: Scheduler, info: m.SlaveInfo, *
 
 
 @pytest.mark.parametrize("scheduler_is_first", [True, False])
-def test_task_that_a_master_called_lost_is_ended_under_the_next_and_not_heard_of_again(
+def test_a_task_that_a_master_called_lost_is_ended_under_the_next_and_not_reported_again(
     scheduler_is_first: bool,
 ) -> None:
     scheduler, info = lost_under_the_first_master("t1")
@@ -119,7 +119,7 @@ def test_task_that_a_master_called_lost_is_ended_under_the_next_and_not_heard_of
     second.assert_nothing_else_sent()
 
 
-def test_task_called_lost_that_the_next_master_took_up_and_waits_for_is_waited_for_no_longer() -> None:
+def test_a_task_called_lost_that_the_next_master_has_adopted_is_waited_for_no_longer() -> None:
     scheduler, info = lost_under_the_first_master("t1")
     second = ClusterHarness()
     framework_info = m.FrameworkInfo(
@@ -139,7 +139,9 @@ def test_task_called_lost_that_the_next_master_took_up_and_waits_for_is_waited_f
     assert slave.take(m.KillTask).task_id == "t1"
 
 
-def test_end_that_the_slave_tells_the_next_master_is_acknowledged_and_the_task_named_no_more() -> None:
+def test_an_end_that_the_slave_reports_to_the_next_master_is_acknowledged_and_the_task_named_no_more() -> (
+    None
+):
     scheduler, info = lost_under_the_first_master("t1", "t2")
     second = ClusterHarness()
     scheduler.follow(second)
@@ -155,13 +157,13 @@ def test_end_that_the_slave_tells_the_next_master_is_acknowledged_and_the_task_n
     assert scheduler.registration.called_lost == ["t2"]
 
 
-def test_task_of_an_id_used_again_runs_on_though_the_first_of_the_id_was_lost() -> None:
+def test_a_task_whose_id_is_used_again_runs_on_although_the_first_was_lost() -> None:
     scheduler, _ = lost_under_the_first_master("t1")
     second = ClusterHarness()
     scheduler.follow(second)
     named = scheduler.registration
     slave = launched(second, scheduler, "t1")
-    scheduler.peer.send(named)  # said again, and late
+    scheduler.peer.send(named)  # repeated, and late
     scheduler.turn()
     assert slave.inbox == []
     third = ClusterHarness()
@@ -185,7 +187,7 @@ def test_tasks_that_no_slave_ever_had_are_not_named() -> None:
 
 
 @pytest.mark.parametrize(("id_bytes", "data_bytes"), [(20, 0), (128, 0), (128, 900_000)])
-def test_registration_names_the_newest_that_fit_a_message_beside_the_framework(
+def test_a_registration_names_the_newest_lost_tasks_that_fit_into_its_message(
     id_bytes: int, data_bytes: int
 ) -> None:
     big = m.ExecutorInfo(EXECUTOR.executor_id, "executor", data=bytes(data_bytes))
@@ -205,7 +207,7 @@ def test_registration_names_the_newest_that_fit_a_message_beside_the_framework(
     assert len(named) <= called_lost.REMEMBER_LOST
 
 
-def test_names_that_are_no_ids_are_passed_over() -> None:
+def test_names_that_are_not_valid_ids_are_skipped() -> None:
     cluster = ClusterHarness()
     peer = cluster.framework(registers=False)
     peer.send(m.RegisterFramework(INFO, called_lost=[TaskID("../x"), TaskID("x" * 200), TaskID("good")]))
@@ -213,7 +215,9 @@ def test_names_that_are_no_ids_are_passed_over() -> None:
     assert list(framework.called_unknown) == ["good"]
 
 
-def test_all_frameworks_of_an_owner_together_have_so_many_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_tasks_are_remembered_up_to_a_bound_for_all_frameworks_of_an_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(budgets, "MAX_REMEMBERED_OF_OWNER", 20)  # of an owner without a name: 100
     cluster = ClusterHarness()
     known = cluster.core.cluster

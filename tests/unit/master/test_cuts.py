@@ -1,4 +1,4 @@
-"""Who was told why it is dropped has a moment to read that; being told costs the master little, whoever asks for it."""
+"""A dropped peer has a moment to read the reason; this costs the master little, however many are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def peers(count: int) -> list[PeerID]:
     return [PeerID(str(number).encode()) for number in range(count)]
 
 
-def test_connections_end_a_moment_after_their_peers_were_told() -> None:
+def test_connections_end_a_moment_after_their_peers_were_sent_the_reason() -> None:
     cuts = Cuts()
     assert cuts.next_deadline() == math.inf
     one, other = peers(2)
@@ -28,7 +28,7 @@ def test_connections_end_a_moment_after_their_peers_were_told() -> None:
     assert cuts.next_deadline() == math.inf
 
 
-def test_of_many_the_oldest_end_at_once() -> None:
+def test_the_oldest_of_many_end_at_once() -> None:
     cuts = Cuts()
     many = peers(MAX_DROPPED + 10)
     ended = [ended for peer in many for ended in cuts.put_peer(peer, 0.0)]
@@ -36,7 +36,7 @@ def test_of_many_the_oldest_end_at_once() -> None:
     assert cuts.due_peers(CUT_AFTER_S) == many[10:]
 
 
-def test_one_that_sends_on_and_on_ends_at_once() -> None:
+def test_a_peer_that_goes_on_sending_is_cut_off_at_once() -> None:
     cuts = Cuts()
     flooder, quiet, stranger = peers(3)
     cuts.put_peer(flooder, 0.0)

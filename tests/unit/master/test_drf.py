@@ -1,4 +1,4 @@
-"""Weighted DRF against the cases of the paper (numbers as in the reference, part 5.3), and its accounts."""
+"""Weighted DRF in the paper's cases (numbered as in the reference, part 5.3), and its accounts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A, B = FrameworkID("A"), FrameworkID("B")
 def allocator(
     total: Resources, *ids: FrameworkID, weights: Mapping[str, float] | None = None
 ) -> DrfAllocator:
-    """Each framework has a role of its own name, so that weights may be given to it."""
+    """Each framework has a role with its own name, so that weights can be given to it."""
     drf = DrfAllocator(Policy.of_weights(weights or {}))
     drf.add_total(total)
     for framework_id in ids:
@@ -81,7 +81,7 @@ def test_case_5_discrete() -> None:
 
 @pytest.mark.parametrize("a_says", [pair(16, 1), pair(16, 8)], ids=["honest", "lying"])
 def test_case_6_a_lie_gains_nothing(a_says: Resources) -> None:
-    """Continuous: 25/6 and 100/3 tasks both ways. By whole tasks, A has what it has either way."""
+    """Divisible: 25/6 and 100/3 tasks both ways. With whole tasks, A has the same both ways."""
     total, demands = pair(100, 100), {A: a_says, B: pair(1, 2)}
     picks = fill(allocator(total, A, B), total, demands)
     assert picks.count(A) == int(25 / 6)
@@ -131,7 +131,7 @@ def test_roles_share_first_and_then_the_frameworks_within() -> None:
 
 
 def test_a_nested_role_shares_what_its_parent_has() -> None:
-    """`a/x` and `a/y` and the frameworks of `a` itself are three parts of a's half (Mesos: NestedRoleDRF)."""
+    """`a/x`, `a/y` and the frameworks of `a` itself are three parts of a's half (Mesos: NestedRoleDRF)."""
     drf = DrfAllocator(Policy.of_weights({"a/x": 2.0}))
     total = pair(800, 800)
     drf.add_total(total)

@@ -1,8 +1,8 @@
-"""What DRF promises (Ghodsi et al., section 4), for whole tasks: each promise within what whole tasks can be off.
+"""What DRF promises (Ghodsi et al., section 4), for whole tasks: each promise within the error that whole tasks allow.
 
 An allocation of whole tasks is within one largest task of the divisible ideal, so a comparison of two may be off by two: envy
-by 1.8 with demands (54, 1), (55, 1), (58, 2), (56, 2). A lie can decide whether another's last task still fits, and all that is
-then free of the scarce resource may go to the liar, in tasks of his: it is worth to him what two such tasks' amounts are.
+by 1.8 with demands (54, 1), (55, 1), (58, 2), (56, 2). A lie can decide whether another user's last task still fits. All that
+is then free of the scarce resource may go to the liar's tasks, which gains it the amounts of two such tasks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Vector = tuple[int, int]
 
 
 def allocate(wanted: list[Vector]) -> list[int]:
-    """How many tasks each has when nobody can have another."""
+    """How many tasks each user has when no user can have another one."""
     drf = DrfAllocator(Policy())
     drf.add_total(TOTAL)
     ids = [FrameworkID(f"user{number}") for number in range(len(wanted))]
@@ -41,7 +41,7 @@ def size(vector: Vector) -> float:
 
 
 def use_of(bundle: Vector, vector: Vector) -> float:
-    """The dominant share that a user with these tasks makes of a bundle."""
+    """The dominant share that a user with such tasks can make of a bundle."""
     return min(bundle[0] / vector[0], bundle[1] / vector[1]) * size(vector)
 
 
@@ -54,7 +54,7 @@ def test_pareto_efficiency_nobody_can_have_another_task(wanted: list[Vector]) ->
 
 
 @given(demands)
-def test_sharing_incentive_nobody_has_less_than_with_a_slice_of_his_own(wanted: list[Vector]) -> None:
+def test_sharing_incentive_nobody_has_less_than_an_equal_slice_would_give(wanted: list[Vector]) -> None:
     counts = allocate(wanted)
     mean_task = sum(map(size, wanted)) / len(wanted)
     for count, vector in zip(counts, wanted, strict=True):
@@ -87,7 +87,7 @@ def test_equals_are_treated_as_equals(vector: Vector, users: int) -> None:
 
 
 def test_shares_are_of_quantities_whatever_their_unit() -> None:
-    """Millicpus and bytes: a share is a part of what there is."""
+    """Millicpus and bytes: a share is a fraction of the total."""
     drf = DrfAllocator(Policy())
     drf.add_total(Resources.of(cpus=10, mem="100G"))
     user = FrameworkID("user")

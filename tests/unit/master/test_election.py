@@ -25,8 +25,8 @@ class Stat(NamedTuple):
 
 
 class ScriptedClient:
-    """What an election asks of kazoo. `before_epoch_write` may break the connection before a write of the epoch takes
-    effect, `after_epoch_write` thereafter.
+    """The part of kazoo that an election uses. `before_epoch_write` may break the connection before a write of the epoch takes
+    effect, `after_epoch_write` after that.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class ScriptedClient:
         return stat
 
     def write(self, path: str, data: bytes, version: int = -1) -> Stat:
-        """Anybody's."""
+        """A write by anybody."""
         with self._lock:
             _, before = self.get(path)
             if version not in (-1, before.version):
@@ -126,7 +126,7 @@ def leader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Leader]:
     leader.election.close()
 
 
-def test_an_epoch_whose_answer_was_lost_is_ours_all_the_same(leader: Leader) -> None:
+def test_an_epoch_is_ours_even_if_the_answer_was_lost(leader: Leader) -> None:
     later = leader.place.epoch + 10**9
     leader.client.after_epoch_write = breaks
     leader.election.raise_epoch(later)
@@ -137,8 +137,8 @@ def test_an_epoch_whose_answer_was_lost_is_ours_all_the_same(leader: Leader) -> 
     assert leader.client.epoch == later + 6
 
 
-def test_an_epoch_that_was_on_its_way_when_it_was_tried_again_is_ours(leader: Leader) -> None:
-    """The first try is lost and comes to effect just before the second."""
+def test_an_epoch_is_ours_if_the_first_write_takes_effect_during_the_second(leader: Leader) -> None:
+    """The first try is delayed, and takes effect just before the second."""
     later = leader.place.epoch + 10**9
 
     def arrives_late() -> None:
@@ -153,7 +153,7 @@ def test_an_epoch_that_was_on_its_way_when_it_was_tried_again_is_ours(leader: Le
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_epoch_of_another_master_after_a_lost_answer_ends_us(leader: Leader, times: int) -> None:
-    """Even if it is the number that we wanted, written in more steps than our one."""
+    """Even if it is the number that we wanted, because the other has written it in several steps."""
     later = leader.place.epoch + 10**9
 
     def another_leads() -> None:

@@ -1,12 +1,12 @@
-"""What is said of a slave and a framework is what the next turn of allocation does, in any state that events can bring about.
+"""The reason given for a slave and a framework agrees with the next turn of allocation, in any state that events can cause.
 
-Around each turn all frameworks are held against all slaves:
+Around each turn the reasons of all frameworks for all slaves are compared:
 
-* whatever the turn offers, an offer of that slave was on its way to that framework (`not_yet`) just before the turn;
-* the first that it offers goes to the first framework in the module's order to which that slave was on its way;
-* a slave that was on its way to somebody is offered, unless each of them has reached a limit in the same turn;
-* after the turn nothing is on its way, but from slaves in their batch window;
-* every other reason is true of the state it was given in.
+* for every offer of the turn, the reason just before the turn was `not_yet`;
+* the first offer goes to the first framework, in the module's order, for which the reason was `not_yet`;
+* a slave for which some reason was `not_yet` is offered, unless all those frameworks reach a limit in the same turn;
+* after the turn no reason is `not_yet`, except for slaves in their batch window;
+* every other reason is true of the state in which it was given.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Pair = tuple[Framework, Slave]
 
 
 class ExplainedTurns(RandomEvents):
-    """Events at random; each turn does what was said."""
+    """Random events; each turn must agree with the reasons."""
 
     def __init__(self) -> None:
         self._allocate = offers.allocate
@@ -50,7 +50,7 @@ class ExplainedTurns(RandomEvents):
         self._patch.stop()
 
     def _explained(self, c: Cluster, now: float) -> None:
-        """A turn, between two looks."""
+        """A turn, with the reasons before and after it."""
         before = reasons(c, now)
         on_its_way: dict[Slave, list[Framework]] = {}
         for (framework, slave), why in before.items():
@@ -79,7 +79,7 @@ class ExplainedTurns(RandomEvents):
 
     @rule(which=index, number=st.integers(0, 5), asks=st.integers(1, 8))
     def filter_slaves(self, which: int, number: int, asks: int) -> None:
-        """By what a slave is or has; some of them exclude all."""
+        """By attributes or amounts; some filters exclude all slaves."""
         framework = self.some_framework(which)
         filters = [
             m.Filters(),
@@ -107,7 +107,7 @@ class ExplainedTurns(RandomEvents):
 
     @rule(which=index, answers=st.booleans())
     def slave_repeats_its_registration(self, which: int, answers: bool) -> None:
-        """It has not heard the answer to it, and perhaps does not hear us now."""
+        """It has not read the answer, and may not read other messages now."""
         world = self.pick(which)
         world.peer.answers_pings = answers
         self.slave_returns(which, forgets=False, breaks=False)
@@ -122,14 +122,14 @@ class ExplainedTurns(RandomEvents):
 
     @rule(which=index, really=rarely)
     def scheduler_goes(self, which: int, really: bool) -> None:
-        """And its framework waits for another, for a while."""
+        """Its framework waits for another scheduler for a while."""
         if really:
             self.cluster.lose_peer(self.some_framework(which))
 
     @rule(cpus=st.integers(1, 8))
     @precondition(lambda self: len(self.slaves) < 5)
     def slave_of_an_earlier_master_comes(self, cpus: int) -> None:
-        """Where there is a quiet time, offers are held back for it."""
+        """If there is a quiet time, offers are held back because of it."""
         self.serial += 1
         peer = self.cluster.slave(registers=False)
         peer.info = m.SlaveInfo("host", Resources.of(cpus=cpus, mem="1G"), SlaveID(f"S-9-{self.serial:04d}"))
@@ -151,7 +151,7 @@ class ExplainedBatches(ExplainedTurns):
 
 
 def reasons(c: Cluster, now: float) -> dict[Pair, str]:
-    """Of all pairs, and each of them is true."""
+    """The reasons of all pairs; each must be true."""
     found = {}
     for slave in c.slaves.values():
         for framework in c.frameworks.values():
@@ -230,7 +230,7 @@ IS_TRUE: dict[str, Callable[[Cluster, Framework, Slave, float], bool]] = {
 
 
 @pytest.mark.parametrize("machine", [ExplainedTurns, ExplainedBatches])
-def test_an_offer_is_said_to_be_on_its_way_exactly_where_the_next_turn_makes_one(
+def test_an_offer_is_announced_exactly_where_the_next_turn_makes_one(
     machine: type[ExplainedTurns],
 ) -> None:
     run_state_machine_as_test(
@@ -238,5 +238,5 @@ def test_an_offer_is_said_to_be_on_its_way_exactly_where_the_next_turn_makes_one
     )
 
 
-def test_every_reason_is_known_to_be_true_of_what() -> None:
+def test_every_reason_has_a_check() -> None:
     assert set(IS_TRUE) | {"not_yet"} == set(REASONS)

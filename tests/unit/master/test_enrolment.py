@@ -1,4 +1,4 @@
-"""Joining and revoking as peers see it: answered only when it is safe, and what a right that is taken away takes with it."""
+"""Joining and revoking as peers see it: the answer comes after the change is safe, and lost rights end what runs by them."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ class Keyed(ClusterHarness):
         self.ops.principal = OPS
 
     def sighup(self, file: Principals) -> None:
-        """The daemon has read the file anew."""
+        """The daemon has read the file again."""
         self.turn(AuthorizedRead(file))
 
     def token(self, rights: om.Rights = SLAVE, **more: Any) -> str:
-        """Have `ops` make a token; returns its public key."""
+        """Let `ops` make a token; returns its public key."""
         key = new_key()
         self.ops.send(om.NewToken(key, rights, **more))
         self.ops.take(om.Token)
         return key
 
     def joiner(self, token_key: str) -> Peer:
-        """Somebody with this word's secret, or what there is in its place."""
+        """A peer with this word's secret, or with another one in its place."""
         peer = self.operator()
         peer.principal = self.registry.principals.get(token_key, NOBODY)
         return peer
 
     def join(self, name: str, rights: om.Rights = SLAVE) -> tuple[str, Principal]:
-        """Have somebody join; returns his public key, and who he is."""
+        """Let a peer join; returns its public key and its principal."""
         key, joiner = new_key(), self.joiner(self.token(rights))
         joiner.send(om.Enrol(name, key))
         joiner.take(om.Enrolled)
@@ -91,7 +91,7 @@ def cluster() -> Keyed:
 # -- joining ------------------------------------------------------------------------------------------------------------
 
 
-def test_who_joins_is_answered_with_what_he_may_be_and_is_a_slave_then(cluster: Keyed) -> None:
+def test_a_joining_slave_is_sent_its_rights_and_may_then_register(cluster: Keyed) -> None:
     key, joiner = new_key(), cluster.joiner(cluster.token())
     joiner.send(om.Enrol("host7", key))
     assert joiner.take(om.Enrolled) == om.Enrolled("host7", SLAVE)
@@ -111,7 +111,7 @@ def test_nothing_is_answered_or_counts_before_it_is_written_down(cluster: Keyed)
     assert cluster.registry.refusal(key, cluster.now) == ("", "")
 
 
-def test_what_cannot_be_written_down_changes_nothing_and_is_said(cluster: Keyed) -> None:
+def test_what_cannot_be_written_down_changes_nothing_and_is_reported(cluster: Keyed) -> None:
     word = cluster.token()
     cluster.keep_fault = "No space left on device"
     joiner, key = cluster.joiner(word), new_key()
@@ -125,7 +125,7 @@ def test_what_cannot_be_written_down_changes_nothing_and_is_said(cluster: Keyed)
     joiner.take(om.Enrolled)
 
 
-def test_two_who_come_at_once_with_a_word_of_one_use_do_not_both_join(cluster: Keyed) -> None:
+def test_two_that_come_at_once_with_a_word_of_one_use_do_not_both_join(cluster: Keyed) -> None:
     word = cluster.token()
     first, second = cluster.joiner(word), cluster.joiner(word)
     cluster.keeps_at_once = False
@@ -138,7 +138,7 @@ def test_two_who_come_at_once_with_a_word_of_one_use_do_not_both_join(cluster: K
     assert cluster.core.cluster.refused == 1
 
 
-def test_so_many_may_wait_and_the_next_is_told_to_try_again(cluster: Keyed) -> None:
+def test_a_bounded_number_may_wait_and_the_next_must_try_again(cluster: Keyed) -> None:
     cluster.keeps_at_once = False
     for _ in range(MAX_WAITING + 1):
         cluster.ops.send(om.NewToken(new_key(), SLAVE))
@@ -147,7 +147,7 @@ def test_so_many_may_wait_and_the_next_is_told_to_try_again(cluster: Keyed) -> N
     assert "try again" in cluster.ops.take(om.NotAuthorized).message
 
 
-def test_who_was_given_a_word_keeps_no_operator_from_his_orders(cluster: Keyed) -> None:
+def test_joining_peers_leave_room_for_operators_orders(cluster: Keyed) -> None:
     word = cluster.token(uses=1000)
     cluster.keeps_at_once = False
     noisy = cluster.joiner(word)
@@ -166,7 +166,7 @@ def test_who_was_given_a_word_keeps_no_operator_from_his_orders(cluster: Keyed) 
     assert cluster.ops.take(om.Done) == om.Done(True)
 
 
-def test_all_who_wait_are_served_when_the_disk_is_back(cluster: Keyed) -> None:
+def test_all_waiting_orders_are_served_when_the_disk_is_back(cluster: Keyed) -> None:
     cluster.keeps_at_once = False
     for _ in range(3):
         cluster.ops.send(om.NewToken(new_key(), SLAVE))
@@ -177,7 +177,7 @@ def test_all_who_wait_are_served_when_the_disk_is_back(cluster: Keyed) -> None:
 
 
 @pytest.mark.parametrize("kind", codec.to_master.types)
-def test_a_word_is_good_for_joining_only_and_joining_takes_one(cluster: Keyed, kind: type[m.Message]) -> None:
+def test_a_word_is_good_only_for_joining_and_joining_needs_one(cluster: Keyed, kind: type[m.Message]) -> None:
     word = cluster.token(om.Rights(True, True, ["science"], [""]))
     who = cluster.registry.principals[word]
     message = wire.sample(kind)
@@ -188,7 +188,7 @@ def test_a_word_is_good_for_joining_only_and_joining_takes_one(cluster: Keyed, k
 
 
 @pytest.mark.parametrize("name", ["host", "ops", "no name"])
-def test_a_name_that_cannot_be_is_refused_counted_and_costs_no_use(cluster: Keyed, name: str) -> None:
+def test_an_invalid_name_is_refused_and_counted_and_costs_no_use(cluster: Keyed, name: str) -> None:
     joiner = cluster.joiner(cluster.token())
     joiner.send(om.Enrol(name, new_key()))
     assert name in joiner.take(om.NotAuthorized).message
@@ -197,7 +197,7 @@ def test_a_name_that_cannot_be_is_refused_counted_and_costs_no_use(cluster: Keye
     joiner.take(om.Enrolled)
 
 
-def test_a_word_that_has_become_too_old_over_a_standing_connection_is_refused(cluster: Keyed) -> None:
+def test_a_word_that_expires_during_a_connection_is_refused(cluster: Keyed) -> None:
     joiner = cluster.joiner(cluster.token(ttl_s=60.0))
     cluster.advance(61.0)
     joiner.send(om.Enrol("host7", new_key()))
@@ -241,7 +241,7 @@ def test_operators_list_tokens_and_keys_and_see_what_was_refused(cluster: Keyed)
     ]
 
 
-def test_a_master_without_keys_says_so() -> None:
+def test_a_master_without_keys_answers_that_it_has_none() -> None:
     cluster = ClusterHarness()
     for message in (
         om.NewToken(new_key(), SLAVE),
@@ -269,7 +269,7 @@ def test_a_key_of_the_file_is_not_revoked_over_the_wire(cluster: Keyed) -> None:
     assert (done.ok, "SIGHUP" in done.message) == (False, True)
 
 
-def test_a_revoked_slave_is_gone_its_tasks_are_lost_and_it_is_told_to_end_them(cluster: Keyed) -> None:
+def test_a_revoked_slave_is_removed_its_tasks_are_lost_and_it_gets_orders_to_end_them(cluster: Keyed) -> None:
     key, who = cluster.join("host7")
     slave = cluster.slave_of(who)
     alice = cluster.framework_of(ALICE, unreachable_timeout_s=600.0)
@@ -280,7 +280,7 @@ def test_a_revoked_slave_is_gone_its_tasks_are_lost_and_it_is_told_to_end_them(c
     refused = slave.take(m.SlaveRefused)
     assert (refused.reason, "host7" not in cluster.registry.by_name) == (Reason.KEY_REVOKED, True)
     status = next(each for each in alice.inbox if isinstance(each, m.StatusUpdate)).status
-    # Also for a framework that would wait for a slave that is merely silent.
+    # Also for a framework that would wait for a slave that is only disconnected.
     assert (status.state, status.reason) == (TaskState.LOST, Reason.SLAVE_LOST)
     assert not cluster.core.cluster.slaves
     assert not cluster.core.cluster.lost_slaves
@@ -318,7 +318,7 @@ def test_sighup_that_takes_a_key_away_does_the_same_as_revoking_it(cluster: Keye
     slave.inbox.clear()
     cluster.sighup({key: who for key, who in cluster.file.items() if who is not ALICE})
     assert alice.take(m.FrameworkRefused).reason == Reason.NOT_AUTHORIZED
-    # What she was handed for the slave's files is good no more, either.
+    # Alice's access to the slave's files is revoked, too.
     assert list(slave.take(RefuseOwners).numbers) == ["alice"]
     assert slave.take(m.ShutdownFramework).framework_id == alice.framework_id
     slave.inbox.clear()
@@ -343,7 +343,7 @@ def test_sighup_that_takes_a_role_or_user_away_ends_the_frameworks_that_have_it(
     assert alice.take(m.FrameworkRefused).reason == Reason.NOT_AUTHORIZED
 
 
-def test_sighup_that_changes_nothing_for_them_costs_nobody_anything(cluster: Keyed) -> None:
+def test_sighup_without_a_change_ends_nothing(cluster: Keyed) -> None:
     slave, alice = cluster.slave_of(HOST), cluster.framework_of(ALICE)
     alice.accept(alice.offer(), tasks=[task("t")])
     alice.inbox.clear()
@@ -352,7 +352,7 @@ def test_sighup_that_changes_nothing_for_them_costs_nobody_anything(cluster: Key
     cluster.assert_nothing_else_sent()
 
 
-def test_what_another_master_has_revoked_ends_here_too(cluster: Keyed) -> None:
+def test_a_key_that_another_master_has_revoked_ends_here_too(cluster: Keyed) -> None:
     _, who = cluster.join("host7")
     slave = cluster.slave_of(who)
     cluster.turn(EnrolmentRead(Contents()))

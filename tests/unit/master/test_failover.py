@@ -1,4 +1,4 @@
-"""Several schedulers of one framework: who is active, who stands by, and who is told what."""
+"""Several schedulers of one framework: which is active, which stand by, and what each is sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def standby_of(cluster: ClusterHarness, active: FrameworkPeer, scheduler_id: str
     return standby
 
 
-def test_second_scheduler_that_stands_by_is_told_its_place_and_disturbs_nobody() -> None:
+def test_a_second_scheduler_that_stands_by_is_sent_its_place_and_disturbs_nobody() -> None:
     cluster, _, active = with_a_task()
     first, second = standby_of(cluster, active), standby_of(cluster, active)
     assert first.take(m.FrameworkStandsBy).ahead == 0
@@ -38,7 +38,7 @@ def test_second_scheduler_that_stands_by_is_told_its_place_and_disturbs_nobody()
     cluster.assert_nothing_else_sent()
 
 
-def test_death_of_the_active_scheduler_promotes_the_next_at_once() -> None:
+def test_the_death_of_the_active_scheduler_promotes_the_next_at_once() -> None:
     cluster, slave, active = with_a_task()
     standby = standby_of(cluster, active)
     standby.take(m.FrameworkStandsBy)
@@ -54,7 +54,7 @@ def test_death_of_the_active_scheduler_promotes_the_next_at_once() -> None:
     assert standby.update(TaskState.FINISHED).task_id == "t1"
 
 
-def test_scheduler_that_fails_over_by_its_own_will_promotes_the_next() -> None:
+def test_a_scheduler_that_leaves_by_itself_promotes_the_next() -> None:
     cluster, _, active = with_a_task()
     standby = standby_of(cluster, active)
     standby.take(m.FrameworkStandsBy)
@@ -62,7 +62,7 @@ def test_scheduler_that_fails_over_by_its_own_will_promotes_the_next() -> None:
     assert standby.take(m.FrameworkRegistered).promoted
 
 
-def test_frozen_active_scheduler_is_replaced_after_five_missed_pings() -> None:
+def test_a_frozen_active_scheduler_is_replaced_after_five_missed_pings() -> None:
     cluster, _, active = with_a_task()
     standby = standby_of(cluster, active)
     standby.take(m.FrameworkStandsBy)
@@ -73,7 +73,7 @@ def test_frozen_active_scheduler_is_replaced_after_five_missed_pings() -> None:
     assert standby.take(m.FrameworkRegistered).promoted
 
 
-def test_standby_that_is_gone_is_not_promoted() -> None:
+def test_a_standby_that_is_gone_is_not_promoted() -> None:
     cluster, _, active = with_a_task()
     silent, broken, leaving, alive = (standby_of(cluster, active) for _ in range(4))
     silent.answers_pings = False
@@ -85,7 +85,7 @@ def test_standby_that_is_gone_is_not_promoted() -> None:
     assert alive.take(m.FrameworkRegistered).promoted
 
 
-def test_standby_may_give_no_orders() -> None:
+def test_a_standby_may_give_no_orders() -> None:
     cluster, _, active = with_a_task()
     standby = standby_of(cluster, active)
     standby.send(m.KillTask(active.framework_id, TaskID("t1")))
@@ -93,7 +93,7 @@ def test_standby_may_give_no_orders() -> None:
     assert cluster.core.cluster.frameworks[active.framework_id].standbys == []
 
 
-def test_active_scheduler_behind_another_connection_stays_the_active_one() -> None:
+def test_the_active_scheduler_stays_active_over_another_connection() -> None:
     cluster = ClusterHarness()
     active = cluster.framework(registers=False)
     active.send(m.RegisterFramework(active.info, stands_by=True, scheduler_id="one"))
@@ -105,7 +105,7 @@ def test_active_scheduler_behind_another_connection_stays_the_active_one() -> No
     assert [type(message) for message in standby.inbox] == [m.FrameworkStandsBy]
 
 
-def test_scheduler_that_was_replaced_stands_by_when_it_returns() -> None:
+def test_a_replaced_scheduler_stands_by_when_it_returns() -> None:
     cluster, _, active = with_a_task()
     standby = standby_of(cluster, active, "two")
     cluster.lose_peer(active)
@@ -116,7 +116,7 @@ def test_scheduler_that_was_replaced_stands_by_when_it_returns() -> None:
     assert [type(message) for message in standby.inbox] == []
 
 
-def test_scheduler_that_does_not_stand_by_takes_over_and_the_line_stays() -> None:
+def test_a_scheduler_that_does_not_stand_by_takes_over_and_the_line_stays() -> None:
     cluster, _, active = with_a_task()
     standby = standby_of(cluster, active)
     standby.inbox.clear()
@@ -127,7 +127,7 @@ def test_scheduler_that_does_not_stand_by_takes_over_and_the_line_stays() -> Non
     assert standby.take(m.FrameworkRegistered).promoted
 
 
-def test_end_of_the_framework_reaches_those_who_stand_by_with_its_reason() -> None:
+def test_the_end_of_a_framework_reaches_its_standbys_with_the_reason() -> None:
     cluster, _, active = with_a_task()
     standby = standby_of(cluster, active)
     standby.inbox.clear()
@@ -135,7 +135,7 @@ def test_end_of_the_framework_reaches_those_who_stand_by_with_its_reason() -> No
     assert standby.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_TORN_DOWN
 
 
-def test_why_a_framework_has_ended_is_told_to_whoever_returns() -> None:
+def test_a_returning_scheduler_is_sent_the_reason_why_its_framework_has_ended() -> None:
     cluster, _, active = with_a_task()
     active.send(m.TeardownFramework())
     again = cluster.again(active)
@@ -147,14 +147,14 @@ OLD = FrameworkID("F-9-0001")
 
 
 def old_scheduler(cluster: ClusterHarness) -> FrameworkPeer:
-    """Of a framework that an earlier master knew."""
+    """A scheduler of a framework that an earlier master knew."""
     peer = cluster.framework(registers=False)
     peer.framework_id = OLD
     peer.info = msgspec.structs.replace(peer.info, framework_id=OLD)
     return peer
 
 
-def test_new_master_waits_for_the_scheduler_that_was_active_before() -> None:
+def test_a_new_master_waits_for_the_scheduler_that_was_active_before() -> None:
     cluster = ClusterHarness()
     standby, active = old_scheduler(cluster), old_scheduler(cluster)
     standby.send(m.RegisterFramework(standby.info, stands_by=True, scheduler_id="two"))
@@ -166,7 +166,7 @@ def test_new_master_waits_for_the_scheduler_that_was_active_before() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_new_master_promotes_a_standby_when_the_active_one_does_not_come() -> None:
+def test_a_new_master_promotes_a_standby_when_the_active_scheduler_does_not_come() -> None:
     cluster = ClusterHarness(recovery_window_s=10.0)
     standby = old_scheduler(cluster)
     standby.send(m.RegisterFramework(standby.info, stands_by=True))
@@ -177,7 +177,7 @@ def test_new_master_promotes_a_standby_when_the_active_one_does_not_come() -> No
     assert standby.take(m.FrameworkRegistered).promoted
 
 
-def test_scheduler_that_registers_again_and_again_over_one_connection_is_offered_nothing() -> None:
+def test_a_scheduler_that_registers_again_and_again_over_one_connection_is_offered_nothing() -> None:
     _, slave, framework = with_a_task()
     framework.answers_pings = False
     framework.send(

@@ -1,4 +1,4 @@
-"""Access to the slaves' files as the master hands it out: to whom, of what, and where it leads."""
+"""Access to the slaves' files as the master gives it out: to whom, to what, and at which address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = "10.0.0.1"
 
 
 def register(slave: SlavePeer, secret: FilesSecret | None = SECRET, ip: str = HERE) -> None:
-    """As the daemon hands it to the core, with the address that it came from."""
+    """Register as the daemon passes it to the core, with the peer's address."""
     message = slave.cluster.through_codec(m.RegisterSlave(slave.info, files=secret))
     if slave.principal is None:
         slave.cluster.turn(Received(slave.peer, message, ip))
@@ -88,7 +88,7 @@ def test_the_secret_itself_is_in_no_listing_and_no_offer() -> None:
     assert SECRET.secret not in encode_message(framework_of(cluster, ALICE).offer())
 
 
-def test_a_new_secret_is_what_is_handed_out_from_then_on() -> None:
+def test_access_is_derived_from_a_new_secret_from_then_on() -> None:
     cluster = ClusterHarness()
     slave = slave_at(cluster, f"{HERE}:5051", HOST)
     assert listed(cluster, OPS).files.generation == 1
@@ -130,8 +130,8 @@ def test_a_framework_with_executors_on_a_slave_is_handed_the_new_access_at_once(
     cluster.assert_nothing_sent_to(other)
 
 
-def test_a_slave_that_is_back_at_another_port_is_found_by_all_that_had_executors_there() -> None:
-    """Also where these have ended meanwhile: what their tasks wrote is still there."""
+def test_frameworks_with_executors_on_a_slave_get_its_new_port() -> None:
+    """Even if these have ended meanwhile: the files of their tasks are still there."""
     cluster = ClusterHarness()
     slave = slave_at(cluster, f"{HERE}:5051")
     framework = cluster.framework()
@@ -181,7 +181,9 @@ def test_a_scheduler_that_comes_back_is_handed_access_again() -> None:
         ("::1:5051", "::1", ""),
     ],
 )
-def test_files_are_looked_for_only_where_the_slave_speaks_from(said: str, seen: str, handed_out: str) -> None:
+def test_files_are_served_only_from_the_address_that_the_slave_connects_from(
+    said: str, seen: str, handed_out: str
+) -> None:
     cluster = ClusterHarness()
     slave_at(cluster, said, HOST, ip=seen)
     summary = listed(cluster, OPS)
@@ -191,14 +193,14 @@ def test_files_are_looked_for_only_where_the_slave_speaks_from(said: str, seen: 
 
 
 @pytest.mark.parametrize("port", ["", "abc", "\u00b2", "0", "-1", "65536", "9" * 200])
-def test_a_port_that_is_none_is_handed_out_to_nobody(port: str) -> None:
+def test_an_invalid_port_is_given_to_nobody(port: str) -> None:
     cluster = ClusterHarness()
     slave_at(cluster, f"127.0.0.1:{port}", HOST, ip="127.0.0.1")
     assert listed(cluster, OPS).files.address == ""
     assert any("are out of reach" in line.text for line in cluster.logs)
 
 
-def test_a_slave_on_the_masters_host_without_tls_is_looked_for_on_loopback_alone() -> None:
+def test_a_slave_on_the_masters_host_without_tls_is_found_only_on_loopback() -> None:
     cluster = ClusterHarness()
     slave_at(cluster, "10.0.0.9:80", HOST, ip="127.0.0.1", secret=FilesSecret(b"s" * 32, 1))
     assert listed(cluster, OPS).files == NO_ACCESS
@@ -210,7 +212,7 @@ def refuse(cluster: ClusterHarness, *names: str) -> None:
     cluster._perform(cluster.core.cluster.out)
 
 
-def test_refused_owners_are_told_to_all_slaves_and_to_those_that_come_back() -> None:
+def test_refused_owners_are_sent_to_all_slaves_and_to_returning_ones() -> None:
     cluster = ClusterHarness()
     slave = slave_at(cluster, f"{HERE}:5051")
     refuse(cluster)
@@ -225,7 +227,7 @@ def test_refused_owners_are_told_to_all_slaves_and_to_those_that_come_back() -> 
     assert slave.take(fm.RefuseOwners).numbers == again
 
 
-def test_refusals_of_a_later_master_are_news_to_a_slave() -> None:
+def test_refusals_of_a_later_master_are_new_to_a_slave() -> None:
     numbers = []
     for epoch in (1_790_000_000_000, 1_790_000_000_001):
         cluster = ClusterHarness()

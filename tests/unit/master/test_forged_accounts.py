@@ -1,4 +1,4 @@
-"""What a slave says of others: it moves no share further than its own size, invents little, and speaks for nobody."""
+"""What a slave may claim of others: it moves no share by more than its size, invents little, and speaks for no other peer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from offerd.resources import Resources
 from offerd_master.core.slaves import MAX_MET
 
 FOREIGN = FrameworkID("F-7-0001")
-"""Given by an earlier master: slaves may know of it before us."""
+"""An id given by an earlier master: slaves may know it before this master does."""
 
 
 def liar_and_victim(framework_id: FrameworkID = FOREIGN) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
-    """A slave of 4 cpus and 4G that is about to lie, an honest one of 12, and a framework of neither."""
+    """A slave of 4 cpus and 4G that is about to lie, an honest one of 12, and a framework on neither."""
     cluster = ClusterHarness()
     cluster.slave("cpus=12,mem=12G")
     liar = cluster.slave(registers=False)
@@ -33,7 +33,7 @@ def share(cluster: ClusterHarness, framework: FrameworkPeer) -> float:
     return cluster.core.cluster.allocator.share(framework.framework_id)
 
 
-def told(framework: FrameworkPeer, name: str, resources: str) -> m.RunningTask:
+def claimed(framework: FrameworkPeer, name: str, resources: str) -> m.RunningTask:
     return running(framework, task(name, resources))
 
 
@@ -48,7 +48,7 @@ def told(framework: FrameworkPeer, name: str, resources: str) -> m.RunningTask:
 )
 def test_claimed_tasks_move_a_share_no_further_than_the_slave_is_large(claims: list[str]) -> None:
     cluster, liar, victim = liar_and_victim()
-    liar.register(tasks=[told(victim, f"t{number}", claim) for number, claim in enumerate(claims)])
+    liar.register(tasks=[claimed(victim, f"t{number}", claim) for number, claim in enumerate(claims)])
     assert share(cluster, victim) <= 4 / 16
     assert cluster.core.cluster.allocator.held(victim.framework_id).get("cpus", 0) <= 4000
     assert "gpus" not in cluster.core.cluster.allocator.held(victim.framework_id)
@@ -57,29 +57,30 @@ def test_claimed_tasks_move_a_share_no_further_than_the_slave_is_large(claims: l
 def test_claimed_executors_move_a_share_no_further_either_and_leave_no_room_for_claimed_tasks() -> None:
     cluster, liar, victim = liar_and_victim()
     greedy = m.ExecutorInfo(ExecutorID("greedy"), resources=Resources.parse("cpus=1000,mem=4G"))
-    liar.register([executor(victim, greedy)], [told(victim, "t", "cpus=4,mem=4G")])
+    liar.register([executor(victim, greedy)], [claimed(victim, "t", "cpus=4,mem=4G")])
     held = cluster.core.cluster.allocator.held(victim.framework_id)
     assert (held.get("cpus"), held.get("mem")) == (4000, 4 << 30)
 
 
-def test_what_really_runs_on_a_slave_counts_whole() -> None:
+def test_what_really_runs_on_a_slave_counts_in_full() -> None:
     cluster, slave, framework = liar_and_victim()
     slave.register(
-        [executor(framework)], [told(framework, "a", "cpus=1,mem=1G"), told(framework, "b", "cpus=3,mem=2G")]
+        [executor(framework)],
+        [claimed(framework, "a", "cpus=1,mem=1G"), claimed(framework, "b", "cpus=3,mem=2G")],
     )
     assert cluster.core.cluster.allocator.held(framework.framework_id) == {"cpus": 4000, "mem": 3 << 30}
 
 
-def test_ports_and_words_that_the_slave_has_not_are_not_counted() -> None:
+def test_ports_and_set_members_that_the_slave_does_not_have_are_not_counted() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=4,ports=[1-10]", registers=False)
     framework = cluster.framework(framework_id=FOREIGN)
-    slave.register(tasks=[told(framework, "t", "cpus=1,ports=[5-20]")])
+    slave.register(tasks=[claimed(framework, "t", "cpus=1,ports=[5-20]")])
     (known,) = cluster.core.cluster.slaves[slave.slave_id].tasks
     assert known.resources == Resources.parse("cpus=1,ports=[5-10]")
 
 
-def test_a_framework_that_a_slave_invents_is_gone_when_the_slave_tells_of_it_no_more() -> None:
+def test_a_framework_that_a_slave_invents_is_forgotten_when_the_slave_names_it_no_more() -> None:
     cluster, liar, _ = liar_and_victim()
     invented = m.FrameworkInfo("x", FrameworkID("F-8-0001"), "root", "prod", failover_timeout_s=1e7)
     liar.register([m.RunningExecutor(invented, ExecutorID("e"), ContainerID("c"))])
@@ -89,7 +90,7 @@ def test_a_framework_that_a_slave_invents_is_gone_when_the_slave_tells_of_it_no_
     assert list(cluster.core.cluster.frameworks) == [FOREIGN]
 
 
-def test_one_slave_invents_no_more_than_so_many_frameworks_however_often_it_registers() -> None:
+def test_a_slave_can_invent_only_a_bounded_number_of_frameworks_however_often_it_registers() -> None:
     cluster, liar, _ = liar_and_victim()
     for number in range(3):
         claims = [
@@ -116,16 +117,16 @@ def test_role_and_user_of_an_invented_framework_are_its_own_when_its_scheduler_c
     assert owner.framework_id == FOREIGN
 
 
-def test_a_task_of_ours_that_we_never_launched_is_ended_and_takes_nobodys_id() -> None:
+def test_a_task_that_this_master_never_launched_is_ended_and_occupies_no_id() -> None:
     cluster = ClusterHarness()
     liar, framework = cluster.slave(registers=False), cluster.framework()
-    liar.register(tasks=[told(framework, "t", "cpus=1")])
+    liar.register(tasks=[claimed(framework, "t", "cpus=1")])
     assert liar.take(m.KillTask).task_id == "t"
     framework.accept(framework.offer(), tasks=[task("t")])
     assert liar.take(m.RunTasks).tasks[0].task_id == "t"
 
 
-def test_a_framework_of_ours_that_is_forgotten_is_ended_where_it_still_runs() -> None:
+def test_a_forgotten_framework_of_this_master_is_ended_where_it_still_runs() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     forgotten = m.FrameworkInfo("x", FrameworkID("F-a-0099"))
@@ -138,7 +139,7 @@ def test_a_framework_of_ours_that_is_forgotten_is_ended_where_it_still_runs() ->
 
 
 def with_other_slave() -> tuple[ClusterHarness, SlavePeer, SlavePeer, FrameworkPeer]:
-    """A framework with a task on the first slave; the second one has nothing."""
+    """A framework with a task on the first slave; the second has none of its tasks."""
     cluster = ClusterHarness()
     slave, framework = cluster.slave(), cluster.framework()
     framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
@@ -157,14 +158,14 @@ def test_a_status_of_a_task_that_is_not_the_slaves_reaches_no_scheduler(name: st
     framework.update(TaskState.FINISHED)
 
 
-def test_a_status_in_the_name_of_another_slave_is_passed_over() -> None:
+def test_a_status_in_the_name_of_another_slave_is_ignored() -> None:
     cluster, slave, liar, framework = with_other_slave()
     status = m.TaskStatus(TaskID("t"), TaskState.FINISHED, 1, slave_id=slave.slave_id)
     liar.send(m.StatusUpdate(framework.framework_id, status))
     cluster.assert_nothing_else_sent()
 
 
-def test_the_end_of_a_lost_task_is_not_anothers_to_tell() -> None:
+def test_another_slave_cannot_report_the_end_of_a_lost_task() -> None:
     cluster, slave, liar, framework = with_other_slave()
     slave.status(framework, "t", TaskState.FINISHED)
     framework.update(TaskState.FINISHED)
@@ -175,7 +176,7 @@ def test_the_end_of_a_lost_task_is_not_anothers_to_tell() -> None:
     framework.update(TaskState.FINISHED)
 
 
-def test_messages_and_ends_of_executors_are_heard_only_from_the_slave_that_has_them() -> None:
+def test_messages_and_ends_of_executors_count_only_from_their_own_slave() -> None:
     cluster, slave, liar, framework = with_other_slave()
     said = m.FrameworkMessage(framework.framework_id, liar.slave_id, EXECUTOR.executor_id, b"x")
     liar.send(said)
@@ -187,7 +188,7 @@ def test_messages_and_ends_of_executors_are_heard_only_from_the_slave_that_has_t
     assert framework.take(m.ExecutorLost).slave_id == slave.slave_id
 
 
-def test_an_end_of_the_time_before_this_master_still_reaches_its_scheduler() -> None:
+def test_an_end_from_before_this_master_still_reaches_its_scheduler() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     slave.info = msgspec.structs.replace(slave.info, slave_id=SlaveID("S-7-0001"))

@@ -1,4 +1,4 @@
-"""Frameworks: registration, take-over, silence, fail-over, end."""
+"""Frameworks: registration, take-over, disconnection, fail-over, end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_framework_is_registered_and_offered_what_is_free() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_a_registration_said_twice_makes_one_framework() -> None:
+def test_a_registration_sent_twice_makes_one_framework() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework()
     first = framework.framework_id
@@ -78,7 +78,7 @@ GOOD = m.FrameworkInfo("f", executors=[EXECUTOR])
         msgspec.structs.replace(GOOD, unreachable_timeout_s=-1.0),
     ],
 )
-def test_a_description_that_cannot_be_is_refused(info: m.FrameworkInfo) -> None:
+def test_a_description_that_cannot_be_used_is_refused(info: m.FrameworkInfo) -> None:
     cluster = ClusterHarness()
     framework = cluster.framework(registers=False)
     framework.send(m.RegisterFramework(info))
@@ -88,7 +88,7 @@ def test_a_description_that_cannot_be_is_refused(info: m.FrameworkInfo) -> None:
     assert cluster.core.cluster.frameworks == {}
 
 
-def test_another_scheduler_takes_over_and_the_old_one_is_told() -> None:
+def test_another_scheduler_takes_over_and_the_old_one_is_notified() -> None:
     cluster, slave, framework = with_a_task()
     second = cluster.again(framework)
     second.send(m.RegisterFramework(second.info))
@@ -132,7 +132,7 @@ def test_a_successor_may_change_the_role() -> None:
     assert cluster.core.cluster.frameworks[framework.framework_id].info.role == "new"
 
 
-def test_a_silent_scheduler_loses_its_offers_and_keeps_its_tasks_until_its_time_is_over() -> None:
+def test_a_disconnected_scheduler_loses_its_offers_and_keeps_its_tasks_until_its_time_is_over() -> None:
     cluster, slave, framework = with_a_task(failover_timeout_s=50.0)
     framework.answers_pings = False
     cluster.advance(35.0)
@@ -201,7 +201,7 @@ def test_a_scheduler_that_speaks_for_another_framework_is_dropped() -> None:
         assert [drop.peer for drop in cluster.drops] == [framework.peer]
 
 
-def test_a_scheduler_that_says_what_only_a_slave_may_is_dropped() -> None:
+def test_a_scheduler_that_sends_what_only_a_slave_may_is_dropped() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework()
     status = m.TaskStatus(TaskID("t"), TaskState.FINISHED, 1)
@@ -216,7 +216,7 @@ def test_nothing_is_guaranteed_by_drf() -> None:
     assert framework.take(m.GuaranteedShare).resources == Resources()
 
 
-def test_one_owner_has_so_many_frameworks_and_the_next_is_refused_until_one_ends() -> None:
+def test_an_owner_has_a_bounded_number_of_frameworks_and_the_next_is_refused_until_one_ends() -> None:
     cluster = ClusterHarness(max_frameworks_per_owner=3)
     crowd = [cluster.framework(f"f{number}") for number in range(3 * NOBODY_IN_PARTICULAR)]
     late = cluster.framework(registers=False)
@@ -239,14 +239,14 @@ def test_one_connection_that_registers_with_ever_new_ids_is_bounded() -> None:
     assert len(cluster.core.cluster.frameworks) == 3 * NOBODY_IN_PARTICULAR
 
 
-def test_what_the_frameworks_of_one_owner_say_of_themselves_is_bounded_and_forgotten_with_them() -> None:
+def test_descriptions_of_one_owners_frameworks_are_bounded_together_and_forgotten_with_them() -> None:
     cluster = ClusterHarness(max_framework_bytes_per_owner=100_000)
     fat = [m.ExecutorInfo(ExecutorID("e"), "m", data=b"x" * 200_000)]
     first, second = (cluster.framework(str(number), executors=fat) for number in range(2))
     late = cluster.framework(registers=False, executors=fat)
     late.send(m.RegisterFramework(late.info))
     assert "bytes already" in late.take(m.FrameworkRefused).message
-    # Said again, and by the next scheduler of it, it counts once.
+    # Repeated, also by its next scheduler, it counts once.
     first.register()
     standby = cluster.again(second)
     standby.register()
@@ -257,7 +257,7 @@ def test_what_the_frameworks_of_one_owner_say_of_themselves_is_bounded_and_forgo
     assert not cluster.core.cluster.budgets._size_bytes
 
 
-def test_what_frameworks_say_of_themselves_later_is_bounded_as_well() -> None:
+def test_later_descriptions_of_frameworks_are_bounded_as_well() -> None:
     cluster = ClusterHarness(max_framework_bytes_per_owner=100_000)
     fat = [m.ExecutorInfo(ExecutorID("e"), "m", data=b"x" * 200_000)]
     thin = [cluster.framework(str(number)) for number in range(4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from offerd_master.gate import CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE, MAX_NAMED, Paces
 
 
-def test_a_key_connects_so_often_at_once_and_then_so_often_a_second() -> None:
+def test_a_keys_connections_are_bounded_at_once_and_per_second() -> None:
     paces = Paces()
     assert sum(paces.takes("alice", 10.0) for _ in range(3 * CONNECTIONS_AT_ONCE)) == CONNECTIONS_AT_ONCE
     assert paces.takes("bob", 10.0)
@@ -16,7 +16,7 @@ def test_a_key_connects_so_often_at_once_and_then_so_often_a_second() -> None:
     )
 
 
-def test_keys_without_number_cost_no_memory() -> None:
+def test_countless_keys_cost_no_memory() -> None:
     paces = Paces()
     for number in range(MAX_NAMED + 100):
         assert paces.takes(str(number), 0.0)

@@ -1,4 +1,4 @@
-"""Graces and time-outs that are the operator's to give: a framework lengthens none of them."""
+"""Graces and time-outs that the operator decides: a framework cannot lengthen them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_end_of_a_framework_brings_the_operators_grace_also_for_a_slave_that
 
 
 @pytest.mark.parametrize("most_s", [100.0, 7 * 86_400.0])
-def test_a_fail_over_time_out_is_cut_to_the_operators_and_its_scheduler_is_told(most_s: float) -> None:
+def test_a_fail_over_time_out_is_cut_to_the_operators_and_reported_to_the_scheduler(most_s: float) -> None:
     cluster = ClusterHarness(max_failover_timeout_s=most_s)
     framework = cluster.framework(registers=False, failover_timeout_s=YEAR_S)
     framework.send(m.RegisterFramework(framework.info))
@@ -69,7 +69,7 @@ def test_a_fail_over_time_out_is_cut_to_the_operators_and_its_scheduler_is_told(
     assert not cluster.core.cluster.frameworks
 
 
-def test_the_patience_with_unreachable_tasks_is_cut_as_well() -> None:
+def test_the_time_out_of_unreachable_tasks_is_cut_as_well() -> None:
     cluster = ClusterHarness(max_failover_timeout_s=100.0)
     slave, framework = cluster.slave(), cluster.framework(unreachable_timeout_s=YEAR_S)
     framework.accept(framework.offer(), tasks=[task("t", "cpus=4,mem=4G")])
@@ -84,7 +84,7 @@ def test_the_patience_with_unreachable_tasks_is_cut_as_well() -> None:
 
 @pytest.mark.parametrize("seconds", [1e9, -1.0])
 @pytest.mark.parametrize("name", ["failover_timeout_s", "unreachable_timeout_s"])
-def test_a_time_out_that_is_no_time_is_refused(name: str, seconds: float) -> None:
+def test_an_invalid_time_out_is_refused(name: str, seconds: float) -> None:
     cluster = ClusterHarness()
     framework = cluster.framework(registers=False)
     framework.info = msgspec.structs.replace(framework.info, **{name: seconds})
@@ -105,7 +105,9 @@ def test_a_time_out_that_is_no_time_is_refused(name: str, seconds: float) -> Non
         m.KillTask(FrameworkID("f"), TaskID("t"), grace_s=SOME_S),
     ],
 )
-def test_graces_and_time_outs_that_are_no_times_are_no_messages(message: m.Message, seconds: float) -> None:
+def test_messages_with_invalid_graces_and_time_outs_are_not_decoded(
+    message: m.Message, seconds: float
+) -> None:
     (frame,) = codec.frames([message])
     codec.to_master.decode(frame)
     with pytest.raises(BadMessage):
@@ -113,7 +115,7 @@ def test_graces_and_time_outs_that_are_no_times_are_no_messages(message: m.Messa
 
 
 @pytest.mark.parametrize("seconds", [-1.0])
-def test_a_grace_that_is_no_time_is_refused_of_tasks_and_executors(seconds: float) -> None:
+def test_an_invalid_grace_of_a_task_or_executor_is_refused(seconds: float) -> None:
     cluster = ClusterHarness()
     cluster.slave()
     framework = cluster.framework()
@@ -140,20 +142,20 @@ def test_a_grace_that_a_task_asks_for_is_part_of_its_limit_up_to_the_slaves_long
     slave.take(m.RunTasks)
     (known,) = cluster.core.cluster.slaves[slave.slave_id].tasks
     assert known.is_long is is_long
-    # And again at a master that hears of it from its slave.
+    # Also under a master that learns of the task from its slave.
     later = ClusterHarness()
     returned = later.slave(registers=False, max_kill_grace_s=30.0)
-    told = m.RunningTask(
+    running_task = m.RunningTask(
         FrameworkID("F-7-0001"), asked.executor_id, asked.task_id, asked.resources, TaskState.RUNNING,
         limit_s, kill_grace_s=grace_s,
     )  # fmt: skip
-    returned.register(tasks=[told])
+    returned.register(tasks=[running_task])
     (adopted,) = later.core.cluster.slaves[returned.slave_id].tasks
     assert adopted.is_long is is_long
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
-def test_settings_that_are_no_times_are_refused(seconds: float) -> None:
+def test_settings_with_invalid_times_are_refused(seconds: float) -> None:
     with pytest.raises(BadInput, match="operator_grace_s"):
         Settings(operator_grace_s=seconds)
     with pytest.raises(BadInput, match="max_failover_timeout_s"):

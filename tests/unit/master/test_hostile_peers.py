@@ -1,4 +1,4 @@
-"""Peers that flood a master, do not read, or find a fault in it: they are dropped, and all others are served meanwhile."""
+"""Peers that flood a master, do not read, or cause an error in it: they are dropped, and all others are served meanwhile."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_error_out_of_one_message_drops_its_sender_is_counted_and_changes_not
 
 
 @pytest.mark.parametrize("who", ["scheduler", "slave", "operator"])
-def test_whoever_is_dropped_is_told_why_once_and_may_come_again_a_moment_later(
+def test_a_dropped_peer_is_sent_the_reason_once_and_may_come_again_a_moment_later(
     running: Running, who: str
 ) -> None:
     if who == "scheduler":
@@ -113,7 +113,7 @@ def test_whoever_is_dropped_is_told_why_once_and_may_come_again_a_moment_later(
     assert ask_cluster(running.connect(codec.to_operator)).dropped_peers == 1
 
 
-def test_an_operator_whose_question_finds_a_fault_is_told_so_and_may_ask_again(
+def test_an_operator_whose_question_raises_an_error_is_answered_so_and_may_ask_again(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -127,7 +127,7 @@ def test_an_operator_whose_question_finds_a_fault_is_told_so_and_may_ask_again(
         assert client.cluster().failed_messages == 1
 
 
-def test_an_error_out_of_a_tick_ends_no_master_is_counted_and_not_met_again_without_rest(
+def test_an_error_in_a_tick_does_not_end_the_master_is_counted_and_not_repeated_without_a_pause(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slave, _ = slave_of(running)
@@ -165,7 +165,7 @@ def test_an_error_out_of_a_tick_ends_no_master_is_counted_and_not_met_again_with
     framework.receive(m.ResourceOffers)
 
 
-def test_a_peer_whose_going_finds_a_fault_in_the_master_ends_nobody_else(
+def test_a_peer_whose_leaving_raises_an_error_in_the_master_harms_nobody_else(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     framework, _ = framework_of(running)
@@ -184,7 +184,7 @@ def test_a_peer_whose_going_finds_a_fault_in_the_master_ends_nobody_else(
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """The master's thread may be the one that looks through all that thousands of tests have left in this process."""
+    """Keep the garbage collector out of the measured time: it would go through all that thousands of tests have left."""
     gc.collect()
     gc.disable()
     yield
@@ -260,18 +260,18 @@ def test_a_peer_that_does_not_read_its_answers_is_dropped_before_they_fill_the_m
 ) -> None:
     monkeypatch.setattr(transport, "MAX_BACKLOG_BYTES", 4 << 20)
     operator = running.connect(codec.to_operator)
-    info = m.FrameworkInfo("deaf")
+    info = m.FrameworkInfo("silent")
     question = m.ReconcileTasks([TaskID(f"t{number}") for number in range(4_000)])
     (registration,) = codec.frames([m.RegisterFramework(info)])
     (frame,) = codec.frames([question])
-    with running.context.socket(zmq.DEALER) as deaf:
-        deaf.linger = 0
-        deaf.setsockopt(zmq.RCVHWM, 1)
-        deaf.connect(f"tcp://{running.master.address}")
-        deaf.send(registration)
+    with running.context.socket(zmq.DEALER) as silent:
+        silent.linger = 0
+        silent.setsockopt(zmq.RCVHWM, 1)
+        silent.connect(f"tcp://{running.master.address}")
+        silent.send(registration)
         for _ in range(100):  # the answers are 60 MB
-            deaf.send(frame)
-        while not any(f.info.name == "deaf" for f in running.master.core.cluster.frameworks.values()):
+            silent.send(frame)
+        while not any(f.info.name == "silent" for f in running.master.core.cluster.frameworks.values()):
             time.sleep(0.01)
         framework = next(iter(running.master.core.cluster.frameworks.values()))
         deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""What waits at a master: each peer in turn, key after key; while it stands by, not for long and not much."""
+"""What waits at a master: each peer in turn, key after key; at a standby master, briefly and not much."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def peer(number: int) -> PeerID:
     return PeerID(b"%d" % number)
 
 
-def test_what_has_come_is_held_for_a_while_and_in_order() -> None:
+def test_frames_are_held_for_a_while_and_in_order() -> None:
     held = Held()
     held.put(0.0, peer(1), b"hello", "key")
     held.put(0.3, peer(2), BadMessage("none"), "")
@@ -39,7 +39,7 @@ def test_what_has_come_is_held_for_a_while_and_in_order() -> None:
     assert [each[0] for each in held] == [peer(2)]
 
 
-def test_no_more_is_held_than_registrations_take_however_it_comes() -> None:
+def test_no_more_is_held_than_registrations_need_however_it_comes() -> None:
     held = Held()
     for number in range(100):
         held.put(0.0, peer(number), MEBIBYTE, "")
@@ -56,7 +56,7 @@ def test_no_more_is_held_than_registrations_take_however_it_comes() -> None:
 
 
 class Clock:
-    """Stands still but for what handling takes."""
+    """Stands still except for the time that handling takes."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -66,7 +66,7 @@ class Clock:
 
 
 class Site:
-    """An inbox whose messages each take a time that their peer chooses; `handled` says whose they were."""
+    """An inbox in which each message takes the time that its peer chooses; `handled` lists the senders."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, takes_s: dict[PeerID, float]) -> None:
         self.clock = Clock()
@@ -84,7 +84,7 @@ class Site:
         return True
 
 
-def test_one_message_that_takes_long_is_all_of_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_message_that_takes_long_uses_a_whole_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch, {peer(1): 0.9 * TURN_S})
     site.inbox.put(peer(1), b"500", "slow")
     site.inbox.put(peer(2), b"3", "other")
@@ -109,7 +109,7 @@ def test_a_key_with_many_connections_has_one_turn_among_others(monkeypatch: pyte
     assert site.handled[5:300] == crowd[1:296], "its peers are served in turn"
 
 
-def test_all_connections_of_a_key_together_may_have_so_much_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_wait_for_all_connections_of_a_key_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch, {})
     frame = bytes(MAX_WAITING_BYTES // 4)
     number = MAX_KEY_BYTES // len(frame)

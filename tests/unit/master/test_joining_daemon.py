@@ -1,4 +1,4 @@
-"""Keys that join a running master: over real connections, through its restarts, and cut off when they are taken back."""
+"""Keys that join a running master: over real connections, through its restarts, and cut off when they are revoked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SLAVE = om.Rights(slave=True)
 
 
 class Speaker:
-    """A connection with this secret key, and what comes over it."""
+    """A connection with this secret key, and the messages that come over it."""
 
     def __init__(self, address: str, keys: Keys, decoder: Any) -> None:
         self._context = new_context()
@@ -45,7 +45,7 @@ class Speaker:
         self._context.term()
 
     def say(self, message: m.Message) -> m.Message:
-        """The next word that is no ping."""
+        """The next message that is not a ping."""
         self.client.send(message)
         self.client.flush()
         return self.hear()
@@ -60,7 +60,7 @@ class Speaker:
                         return heard
 
     def is_refused(self) -> bool:
-        """Whether the master lets nobody with this key in (any more)."""
+        """Whether the master does not admit this key (any more)."""
         try:
             list(self.client.link.changes())
         except KeyRefused:
@@ -69,7 +69,7 @@ class Speaker:
 
 
 class Running:
-    """A master in a thread; `restart` gives another one at the same address."""
+    """A master in a thread; `restart` starts another one at the same address."""
 
     def __init__(self, keyring: Keyring, state: Path) -> None:
         self.keyring = keyring
@@ -172,19 +172,21 @@ def test_a_used_a_late_and_an_altered_word_get_no_connection_and_are_counted(run
     assert refused(running) == (before + 3, {"used": 1, "late": 1, "unknown_key": 1})
 
 
-def test_a_revoked_keys_connection_is_told_why_and_then_ended_and_not_let_in_again(running: Running) -> None:
+def test_a_revoked_keys_connection_gets_the_reason_and_is_then_ended_and_not_admitted_again(
+    running: Running,
+) -> None:
     keys = running.new_keys()
     running.join(running.token(), "host7", keys)
     with running.as_one(keys, codec.to_slave) as slave, running.as_one("ops") as ops:
         slave.say(m.RegisterSlave(m.SlaveInfo("h", Resources.parse("cpus=1,mem=64M"))))
         list(slave.client.link.changes())
         assert ops.say(om.RevokeKey("host7")) == om.Done(True)
-        told = slave.hear()
-        assert isinstance(told, m.SlaveRefused)
-        assert told.reason == Reason.KEY_REVOKED
-        # It does not go by itself: its connection is ended for it, and it finds no other.
+        message = slave.hear()
+        assert isinstance(message, m.SlaveRefused)
+        assert message.reason == Reason.KEY_REVOKED
+        # It does not close its connection, so the master ends it and admits no other.
         wait_until(slave.is_refused, "the connection to be ended", timeout_s=5.0)
-        # Nobody else's is.
+        # Connections of others stay.
         assert isinstance(ops.say(om.GetCluster()), om.Cluster)
 
 

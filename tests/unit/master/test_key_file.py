@@ -1,4 +1,4 @@
-"""What a master writes down of keys, and what the next one finds: whole, for its own user, and judged like a message."""
+"""What a master writes down of keys, and what the next one reads: whole, private, and checked like a message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def token(until: float = 1060.0, ttl_s: float = 60.0) -> Token:
 
 
 def keep(file: KeyFile, change: Change) -> str:
-    """What came of it."""
+    """The result of a change."""
     file.keep(change, 1)
     (news,) = file.news()
     assert isinstance(news, ChangeKept)
@@ -92,7 +92,7 @@ def test_a_token_is_never_good_for_longer_than_it_began_with(
     assert found.until - clocks.now == pytest.approx(left_s, abs=0.01)
 
 
-def test_a_disk_that_does_not_take_it_is_said_and_the_old_file_stays(
+def test_a_write_error_is_reported_and_the_old_file_stays(
     tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = clocks.open(tmp_path / "state")
@@ -107,7 +107,7 @@ def test_a_disk_that_does_not_take_it_is_said_and_the_old_file_stays(
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "[]", "{}", '{"format": 2, "keys": {}, "tokens": {}}', "[" * 100_000]
 )
-def test_a_file_that_cannot_be_read_keeps_the_master_from_starting_and_says_what_to_do(
+def test_an_unreadable_file_keeps_the_master_from_starting_with_advice(
     tmp_path: Path, clocks: Clocks, text: str
 ) -> None:
     path = clocks.open(tmp_path).path
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_keeps_the_master_from_starting_and_says_what
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_others_may_write_is_not_believed(tmp_path: Path, clocks: Clocks) -> None:
+def test_a_file_that_others_may_write_is_not_used(tmp_path: Path, clocks: Clocks) -> None:
     file = clocks.open(tmp_path)
     keep(file, Change({"host7": HOST7}))
     file.path.chmod(0o622)
@@ -141,7 +141,7 @@ def test_a_file_that_others_may_write_is_not_believed(tmp_path: Path, clocks: Cl
         ("tokens", "t1", 5),
     ],
 )
-def test_an_entry_that_is_none_is_passed_over_with_a_line_and_costs_no_other(
+def test_a_bad_entry_is_skipped_with_a_line_and_costs_no_other(
     tmp_path: Path, clocks: Clocks, kind: str, name: str, table: Any
 ) -> None:
     file = clocks.open(tmp_path)
@@ -155,7 +155,7 @@ def test_an_entry_that_is_none_is_passed_over_with_a_line_and_costs_no_other(
 
 
 @pytest.mark.parametrize("number", [float("nan"), 1e400, 10**400, -5, "60", None, True])
-def test_a_token_of_nonsensical_times_is_too_old_already(tmp_path: Path, clocks: Clocks, number: Any) -> None:
+def test_a_token_with_invalid_times_has_expired(tmp_path: Path, clocks: Clocks, number: Any) -> None:
     file = clocks.open(tmp_path)
     keep(file, Change({}, {"abc123": token()}))
     for entry in ("ttl_s", "expires_at"):

@@ -1,4 +1,4 @@
-"""What a leading master's loop does about its lease, with an election that is only told who leads."""
+"""What a leading master's loop does about its lease, with an election that only names the leader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAIT_MS = 10_000
 
 
 class Elected:
-    """In place of an `Election`: it leads, for a minute."""
+    """Stands for an `Election`: this master leads, for a minute."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ def test_within_its_lease_a_leader_answers(leader: Leader) -> None:
     assert leader.answers()
 
 
-def test_a_leader_whose_host_was_suspended_beyond_its_lease_ends_before_it_says_anything(
+def test_a_leader_whose_host_was_suspended_beyond_its_lease_ends_before_it_sends_anything(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile its monotonic clock stood still; another may lead."""
+    """The monotonic clock stood still meanwhile; another master may lead."""
     monkeypatch.setattr(daemon, "lease_clock", lambda: lease_clock() + 300.0)
     leader.ask()
     leader.thread.join(10)
@@ -101,7 +101,7 @@ def test_a_leader_whose_host_was_suspended_beyond_its_lease_ends_before_it_says_
     assert not leader.answers(wait_ms=0)
 
 
-def test_a_leader_that_was_frozen_within_a_turn_ends_before_it_says_what_it_decided(
+def test_a_leader_that_was_frozen_within_a_turn_ends_before_it_sends_what_it_decided(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frozen_s, handle = [0.0], MasterCore.handle
@@ -118,7 +118,7 @@ def test_a_leader_that_was_frozen_within_a_turn_ends_before_it_says_what_it_deci
     assert not leader.answers(wait_ms=500)
 
 
-def test_a_wall_clock_that_is_set_moves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_the_wall_clock_does_not_change_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     before = lease_clock()
     monkeypatch.setattr("time.time", lambda: 2e9)
     monkeypatch.setattr("time.monotonic", lambda: 0.0)

@@ -127,7 +127,7 @@ def test_with_keys_no_insecure_is_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [MasterOptions(ip="nonsense", port=0, insecure=True), MasterOptions(port=70000, insecure=True)]
 )
-def test_an_address_that_cannot_be_is_one_line(options: MasterOptions) -> None:
+def test_an_address_that_cannot_be_used_is_one_line(options: MasterOptions) -> None:
     with pytest.raises(BadInput) as caught:
         Master(options)
     assert "\n" not in str(caught.value)

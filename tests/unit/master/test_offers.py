@@ -1,4 +1,4 @@
-"""Offers: who gets them, what refusals and filters do, and how they end."""
+"""Offers: who gets them, what refusals and filters do, and how offers end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def two_cpu(slaves: int = 1) -> tuple[ClusterHarness, FrameworkPeer, list[m.Offe
 
 
 def test_the_walk_of_figure_3() -> None:
-    """Paper, part 2.2: leftovers of one framework's accept go to the next."""
+    """Paper, part 2.2: what one framework's accept leaves goes to the next."""
     cluster = ClusterHarness()
     first, second = cluster.framework("first"), cluster.framework("second")
     slave = cluster.slave("cpus=4,mem=4G")
@@ -38,12 +38,12 @@ def test_the_walk_of_figure_3() -> None:
     second.accept(left, tasks=[task("u1", "cpus=1,mem=1G")])
     slave.take(m.RunTasks)
     slave.finish(first, "t1")
-    # first holds 1 cpu and 2 of 4G, second 1 of each: what t1 leaves goes to the one with less.
+    # first holds 1 cpu and 2 of 4G, second 1 of each: what t1 leaves goes to the framework with less.
     assert second.offer().resources == Resources.parse("cpus=2,mem=1G")
     cluster.assert_nothing_else_sent()
 
 
-def test_an_offer_says_what_a_scheduler_must_know() -> None:
+def test_an_offer_has_everything_that_a_scheduler_needs() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(
         "cpus=4,mem=8G,ports=[31000-31009]",
@@ -150,14 +150,14 @@ def test_revive_forgets_refusals() -> None:
 
 @pytest.mark.parametrize("launches", [True, False])
 def test_a_refusal_of_an_offer_that_was_open_at_a_revive_is_for_no_time(launches: bool) -> None:
-    """One thread of a scheduler refuses what it has no work for, while another gets work and revives."""
+    """One thread of a scheduler refuses an offer for lack of work, while another gets work and revives."""
     cluster, framework, (offer,) = two_cpu()
     framework.send(m.ReviveOffers())
     if launches:
         framework.accept(offer, tasks=[task("t1", "cpus=1")], refuse_seconds=3600.0)
     else:
         framework.decline(offer, refuse_seconds=3600.0)
-        # Paced as any such: one that revives with each offer must not be offered more with each.
+        # It is paced like any other: a scheduler that revives with each offer must not get more each time.
         cluster.assert_nothing_else_sent()
         cluster.advance(1.01)
     again = framework.offer()
@@ -271,7 +271,7 @@ def test_filters_by_constraints_on_attributes(filters: m.Filters, count: int) ->
     assert not count or {"rack": "r12", "ssd": ""} in [offer.attributes for offer in offers]
 
 
-def test_a_scheduler_whose_patterns_are_endless_is_dropped() -> None:
+def test_a_scheduler_with_too_many_patterns_is_dropped() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework()
     framework.send(m.SetFilters(m.Filters(attributes_match={"rack": "*" * 300})))
@@ -400,7 +400,7 @@ def test_an_idle_slave_does_not_wait_for_its_batch_window() -> None:
     framework.offer()
 
 
-def test_answers_to_offers_that_are_closed_are_passed_over() -> None:
+def test_answers_to_closed_offers_are_ignored() -> None:
     cluster, framework, (offer,) = two_cpu()
     framework.decline(offer, refuse_seconds=60.0)
     framework.decline(offer, refuse_seconds=60.0)
@@ -525,7 +525,7 @@ def test_a_filter_for_a_minimum_is_held_against_what_a_limit_leaves() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_room_under_a_limit_brings_idle_slaves_to_those_it_held_back_alone(
+def test_room_under_a_limit_brings_idle_slaves_only_to_those_that_it_held_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many slaves are idle, the walk ends when the limit holds back everybody again."""

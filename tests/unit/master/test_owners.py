@@ -1,4 +1,4 @@
-"""Who is no operator sees, finds and ends what is his own, and learns of nothing else: not its name, not that it is there."""
+"""A caller that is not an operator sees, finds and ends only its own, and learns nothing of what others have."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ A = TypeVar("A", bound=m.Message)
 
 
 class World:
-    """A framework each of alice's and bob's, both with a task `t`; bob's has ended one called `secret`, too."""
+    """Alice and bob have a framework each, with a task `t`; bob's has also ended a task called `secret`."""
 
     def __init__(self) -> None:
         self.cluster = ClusterHarness()
         self.slave = self._slave()
-        self.alice = self._framework(ALICE, "hers")
-        self.bob = self._framework(BOB, "his-secret-name", "secret")
+        self.alice = self._framework(ALICE, "alices")
+        self.bob = self._framework(BOB, "bobs-secret-name", "secret")
         self.slave.status(self.bob, "secret", TaskState.FAILED)
 
     def _slave(self) -> SlavePeer:
@@ -45,7 +45,7 @@ class World:
         return framework
 
     def join(self, who: Principal, name: str) -> FrameworkPeer:
-        """One without tasks."""
+        """A framework without tasks."""
         framework = self.cluster.framework(name, registers=False, failover_timeout_s=600.0)
         framework.principal = who
         framework.register()
@@ -63,38 +63,38 @@ ANSWERED: list[tuple[m.Message, type[m.Message]]] = [
     (om.GetTasks(), om.Tasks),
     (om.GetTasks(task_id=TaskID("secret")), om.Tasks),
     (om.GetTasks(task_id=TaskID("t")), om.Tasks),
-    (om.ExplainFramework("his-secret-name"), om.Explanation),
+    (om.ExplainFramework("bobs-secret-name"), om.Explanation),
     (om.KillAnyTask(TaskID("secret")), om.Done),
-    (om.EndFramework("his-secret-name"), om.Done),
+    (om.EndFramework("bobs-secret-name"), om.Done),
     (om.GetCluster(), om.Cluster),
-    (om.ExplainFramework("hers"), om.Explanation),
+    (om.ExplainFramework("alices"), om.Explanation),
 ]
 
 
 @pytest.mark.parametrize(("question", "kind"), ANSWERED)
-def test_no_answer_tells_of_anothers_framework_what_was_not_in_the_question(
+def test_no_answer_holds_more_of_anothers_framework_than_the_question(
     question: m.Message, kind: type[m.Message]
 ) -> None:
     world = World()
-    told = codec.encode_message(world.ask(ALICE, question, kind))
+    answer = codec.encode_message(world.ask(ALICE, question, kind))
     asked = codec.encode_message(question)
-    for secret in (b"his-secret-name", b"secret", world.bob.framework_id.encode()):
-        assert secret in asked or secret not in told
+    for secret in (b"bobs-secret-name", b"secret", world.bob.framework_id.encode()):
+        assert secret in asked or secret not in answer
 
 
-def test_of_what_others_hold_there_no_name_is_told_to_who_may_not_see_them() -> None:
+def test_names_of_holders_are_hidden_from_those_who_may_not_see_them() -> None:
     world = World()
     asked = om.ExplainWaiting(world.alice.framework_id, Resources.parse("cpus=39,mem=1M"), 5.0)
-    told = world.ask(ALICE, asked, om.Waiting)
-    assert {(each.kind, each.name) for each in told.holders} == {("this", "hers"), ("hidden", "")}
-    assert " by others" in told.message
-    assert b"secret" not in codec.encode_message(told)
-    assert ("framework", "his-secret-name") in {
+    answer = world.ask(ALICE, asked, om.Waiting)
+    assert {(each.kind, each.name) for each in answer.holders} == {("this", "alices"), ("hidden", "")}
+    assert " by others" in answer.message
+    assert b"secret" not in codec.encode_message(answer)
+    assert ("framework", "bobs-secret-name") in {
         (each.kind, each.name) for each in world.ask(OPS, asked, om.Waiting).holders
     }
 
 
-def test_listings_have_ones_own_and_say_so_and_operators_have_all() -> None:
+def test_listings_show_ones_own_and_say_so_and_operators_see_all() -> None:
     world = World()
     mine = world.ask(ALICE, om.GetFrameworks(), om.Frameworks)
     assert ([each.framework_id for each in mine.frameworks], mine.owner) == (
@@ -116,7 +116,7 @@ def test_pages_of_ones_own_are_whole_though_others_stand_between() -> None:
     first = world.ask(ALICE, om.GetFrameworks(limit=2), om.Frameworks)
     after = first.frameworks[-1].framework_id
     second = world.ask(ALICE, om.GetFrameworks(after=after, limit=2), om.Frameworks)
-    assert [each.name for each in (*first.frameworks, *second.frameworks)] == ["hers", "a", "b"]
+    assert [each.name for each in (*first.frameworks, *second.frameworks)] == ["alices", "a", "b"]
     assert (first.more, second.more) == (True, False)
 
 
@@ -131,7 +131,7 @@ def test_a_kill_by_id_finds_ones_own_task_though_others_have_one_of_the_id() -> 
 @pytest.mark.parametrize(
     "question", [om.KillAnyTask(TaskID("t")), om.ExplainWaiting(FrameworkID("x"), Resources())]
 )
-def test_to_name_anothers_framework_is_refused_and_ends_nothing(question: m.Message) -> None:
+def test_naming_anothers_framework_is_refused_and_ends_nothing(question: m.Message) -> None:
     world = World()
     named = type(question)
     asked = (
@@ -156,13 +156,13 @@ def test_a_framework_is_ended_by_hand_with_all_that_runs_of_it(
     if not is_there:
         world.cluster.lose_peer(world.bob)
     world.bob.inbox.clear()
-    named = "his-secret-name" if by_name else world.bob.framework_id
+    named = "bobs-secret-name" if by_name else world.bob.framework_id
     assert world.ask(who, om.EndFramework(named), om.Done).ok
     assert world.slave.take(m.ShutdownFramework) == m.ShutdownFramework(world.bob.framework_id, 5.0)
     if is_there:
         assert world.bob.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_REMOVED
     assert f"by {who.name}" in next(log.text for log in world.cluster.logs if "by hand" in log.text)
-    # Again, should the slave not have heard of it.
+    # Repeated, in case the slave did not get the order.
     assert world.ask(who, om.EndFramework(world.bob.framework_id), om.Done).ok
     world.slave.take(m.ShutdownFramework)
     world.slave.status(world.bob, "t", TaskState.KILLED)
@@ -181,10 +181,10 @@ def test_schedulers_that_stand_by_end_with_their_framework() -> None:
     assert standby.take(m.FrameworkRefused).reason == Reason.FRAMEWORK_REMOVED
 
 
-def test_a_framework_that_several_are_called_is_not_ended_by_that_name() -> None:
+def test_a_name_of_several_frameworks_ends_none_of_them() -> None:
     world = World()
-    world.join(BOB, "his-secret-name")
-    done = world.ask(OPS, om.EndFramework("his-secret-name"), om.Done)
+    world.join(BOB, "bobs-secret-name")
+    done = world.ask(OPS, om.EndFramework("bobs-secret-name"), om.Done)
     assert not done.ok
     assert world.bob.framework_id in done.message
 
@@ -192,7 +192,7 @@ def test_a_framework_that_several_are_called_is_not_ended_by_that_name() -> None
 # -- as whom ------------------------------------------------------------------------------------------------------------
 
 
-def test_listings_show_as_whom_tasks_really_run() -> None:
+def test_listings_show_the_user_as_which_tasks_really_run() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(default_user="nobody")
     framework = cluster.framework()

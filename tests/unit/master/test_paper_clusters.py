@@ -1,4 +1,4 @@
-"""Whole clusters of the papers, with greedy frameworks that launch one task an offer: what a master's offers come to."""
+"""Whole clusters of the papers, with greedy frameworks that launch one task per offer: the shares that result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offerd_master.allocation.drf import DrfAllocator
 
 
 class GreedyCluster:
-    """Frameworks that take one task of each offer that has room for it and decline the others; tasks end in random order."""
+    """Frameworks that launch one task on each offer with room for it and decline the others; tasks end in random order."""
 
     def __init__(self, nodes: int, node: str, *demands: str) -> None:
         self.random = random.Random(1)
@@ -31,7 +31,7 @@ class GreedyCluster:
             self.answer()
 
     def answer(self) -> None:
-        """Until nobody takes any more."""
+        """Answer offers until none is accepted any more."""
         while any(framework.inbox for framework in self.frameworks):
             for framework, demand in self.demands.items():
                 inbox, framework.inbox = framework.inbox, []
@@ -49,7 +49,7 @@ class GreedyCluster:
         self.running.append((self.slaves[offer.slave_id], framework, f"t{self.serial}"))
 
     def churn(self, ends: int) -> list[tuple[float, float]]:
-        """So many tasks end; returns the mean shares of cpus and memory of each framework over the second half."""
+        """Let `ends` tasks end; returns each framework's mean shares of cpus and memory over the second half."""
         sums = {framework: [0.0, 0.0] for framework in self.frameworks}
         for step in range(ends):
             slave, framework, task_id = self.running.pop(self.random.randrange(len(self.running)))
@@ -62,7 +62,7 @@ class GreedyCluster:
         return [(account[0], account[1]) for account in sums.values()]
 
     def shares(self, framework: FrameworkPeer) -> tuple[float, float]:
-        """Of cpus and memory."""
+        """The shares of cpus and memory."""
         module = self.cluster.allocator
         assert isinstance(module, DrfAllocator)
         held, total = module.held(framework.framework_id), module.total

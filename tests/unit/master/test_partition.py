@@ -45,7 +45,7 @@ def come_back(
     slave.register([executor(framework)], tasks)
 
 
-def test_task_of_a_lost_slave_is_unreachable_and_goes_on_when_the_slave_is_back() -> None:
+def test_a_task_of_a_lost_slave_is_unreachable_and_goes_on_when_the_slave_is_back() -> None:
     cluster, slave, framework = with_patience()
     assert framework.update(UNREACHABLE).reason == Reason.SLAVE_LOST
     framework.take(m.SlaveLost)
@@ -56,7 +56,7 @@ def test_task_of_a_lost_slave_is_unreachable_and_goes_on_when_the_slave_is_back(
     cluster.assert_nothing_else_sent()
 
 
-def test_unreachable_task_is_lost_when_patience_is_over_and_ended_if_it_returns_later() -> None:
+def test_an_unreachable_task_is_lost_after_its_time_out_and_ended_if_it_returns_later() -> None:
     cluster, slave, framework = with_patience(50.0)
     framework.inbox.clear()
     cluster.advance(50)
@@ -68,7 +68,7 @@ def test_unreachable_task_is_lost_when_patience_is_over_and_ended_if_it_returns_
     cluster.assert_nothing_else_sent()
 
 
-def test_unreachable_task_that_its_slave_does_not_know_any_more_is_lost() -> None:
+def test_an_unreachable_task_that_its_slave_no_longer_knows_is_lost() -> None:
     cluster, slave, framework = with_patience()
     framework.inbox.clear()
     come_back(cluster, slave, framework)
@@ -77,7 +77,7 @@ def test_unreachable_task_that_its_slave_does_not_know_any_more_is_lost() -> Non
     cluster.assert_nothing_else_sent()
 
 
-def test_unreachable_task_that_ended_meanwhile_is_reported_with_its_real_end() -> None:
+def test_an_unreachable_task_that_ended_meanwhile_is_reported_with_its_real_end() -> None:
     cluster, slave, framework = with_patience()
     framework.inbox.clear()
     come_back(cluster, slave, framework, running(framework, task("t1"), TaskState.FINISHED))
@@ -89,9 +89,7 @@ def test_unreachable_task_that_ended_meanwhile_is_reported_with_its_real_end() -
     assert cluster.core.cluster.ended_counts == {"TASK_FINISHED": 1}
 
 
-def test_unreachable_task_whose_end_its_slave_did_not_get_to_say_is_lost_when_patience_is_over_again() -> (
-    None
-):
+def test_an_unreachable_task_whose_end_was_not_reported_is_lost_after_another_time_out() -> None:
     cluster, slave, framework = with_patience(50.0)
     framework.inbox.clear()
     come_back(cluster, slave, framework, running(framework, task("t1"), TaskState.FINISHED))
@@ -104,7 +102,7 @@ def test_unreachable_task_whose_end_its_slave_did_not_get_to_say_is_lost_when_pa
     cluster.assert_nothing_else_sent()
 
 
-def test_unreachable_task_whose_slave_says_goodbye_before_its_end_is_lost_at_once() -> None:
+def test_an_unreachable_task_whose_slave_unregisters_before_its_end_is_lost_at_once() -> None:
     cluster, slave, framework = with_patience(50.0)
     framework.inbox.clear()
     come_back(cluster, slave, framework, running(framework, task("t1"), TaskState.FINISHED))
@@ -129,7 +127,7 @@ def test_unreachable_tasks_are_reconciled_killed_on_return_and_their_ids_taken()
     assert other.inbox == []
 
 
-def test_slave_that_says_goodbye_takes_its_tasks_for_good() -> None:
+def test_a_slave_that_unregisters_takes_its_tasks_for_good() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=1,mem=1G")
     framework = cluster.framework(unreachable_timeout_s=100.0)
@@ -142,7 +140,7 @@ def test_slave_that_says_goodbye_takes_its_tasks_for_good() -> None:
 
 
 def unresponsive_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
-    """It registers again and again over one connection: our answers do not arrive."""
+    """It registers again and again over one connection, because our answers do not arrive."""
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
@@ -153,7 +151,7 @@ def unresponsive_slave() -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
     return cluster, slave, framework
 
 
-def test_slave_that_does_not_hear_us_is_offered_to_nobody_and_lost_though_it_speaks() -> None:
+def test_an_unresponsive_slave_is_offered_to_nobody_and_lost_although_it_sends() -> None:
     cluster, slave, framework = unresponsive_slave()
     for _ in range(30):
         cluster.advance(1)
@@ -163,7 +161,7 @@ def test_slave_that_does_not_hear_us_is_offered_to_nobody_and_lost_though_it_spe
     assert lost.status.state is LOST
 
 
-def test_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whatever_registrations_come() -> (
+def test_a_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whatever_registrations_come() -> (
     None
 ):
     cluster, slave, framework = unresponsive_slave()
@@ -177,7 +175,7 @@ def test_task_that_an_unresponsive_slave_never_got_is_lost_after_the_grace_whate
     assert framework.update(LOST).reason == Reason.SLAVE_RESTARTED
 
 
-def test_slave_that_answers_after_a_repeated_registration_is_offered_again() -> None:
+def test_a_slave_that_answers_after_a_repeated_registration_is_offered_again() -> None:
     _, slave, framework = unresponsive_slave()
     slave.answers_pings = True
     slave.register([], [running(framework, task("t1"))])
@@ -188,7 +186,7 @@ def test_slave_that_answers_after_a_repeated_registration_is_offered_again() -> 
 # -- a new master -------------------------------------------------------------------------------------------------------
 
 
-def test_new_master_makes_no_offers_before_its_slaves_and_schedulers_had_time_to_return() -> None:
+def test_a_new_master_makes_no_offers_before_its_slaves_and_schedulers_had_time_to_return() -> None:
     cluster = ClusterHarness(recovery_quiet_s=1.0, recovery_window_s=5.0)
     early = cluster.framework(registers=False)
     early.info = m.FrameworkInfo("early", FrameworkID("F-9-0001"))
@@ -207,7 +205,7 @@ def test_new_master_makes_no_offers_before_its_slaves_and_schedulers_had_time_to
     assert len(early.inbox) + len(late.inbox) == 1
 
 
-def test_wait_of_a_new_master_is_bounded_however_many_return() -> None:
+def test_the_wait_of_a_new_master_is_bounded_however_many_return() -> None:
     cluster = ClusterHarness(recovery_quiet_s=1.0, recovery_window_s=5.0)
     first = cluster.framework(registers=False)
     first.info = m.FrameworkInfo("first", FrameworkID("F-9-0001"))
@@ -222,13 +220,13 @@ def test_wait_of_a_new_master_is_bounded_however_many_return() -> None:
     assert sum(len(peer.inbox) for peer in cluster.peers.values()) == 1
 
 
-def test_fresh_cluster_waits_for_nothing() -> None:
+def test_a_new_cluster_waits_for_nothing() -> None:
     cluster = ClusterHarness(recovery_quiet_s=1.0)
     cluster.slave()
     cluster.framework().offer()
 
 
-def test_task_called_unknown_by_a_new_master_is_ended_if_a_slave_brings_it_later() -> None:
+def test_a_task_called_unknown_by_a_new_master_is_ended_if_a_slave_brings_it_later() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework(registers=False)
     framework.info = m.FrameworkInfo("f", FrameworkID("F-9-0001"), failover_timeout_s=1000.0)
@@ -246,7 +244,7 @@ def test_task_called_unknown_by_a_new_master_is_ended_if_a_slave_brings_it_later
     cluster.assert_nothing_else_sent()
 
 
-def test_registration_of_one_who_obeyed_a_later_master_is_told_to_the_daemon() -> None:
+def test_a_registration_that_names_a_later_epoch_is_reported_to_the_daemon() -> None:
     cluster = ClusterHarness()
     info = m.SlaveInfo("host", Resources.parse("cpus=1"), SlaveID("S-9-0001"))
     for peer, registration in (
@@ -265,7 +263,7 @@ NOW = LEAST_NOW + EPOCHS_A_YEAR
 
 
 def heeds(registration: m.Message, *, epoch: int = NOW, principal: Principal | None = None) -> bool:
-    """Whether a master of this epoch lets itself be told by this registration that another leads."""
+    """Whether a master of this epoch takes this registration as a sign that a later master leads."""
     core = MasterCore(Settings(), "M", epoch, DrfAllocator(Policy()), 1000.0)
     peer = PeerID(b"peer")
     said = Received(peer, registration) if principal is None else Signed(peer, registration, principal)
@@ -281,25 +279,25 @@ def slave_that_heard(epoch: int) -> m.RegisterSlave:
 
 
 @pytest.mark.parametrize("epoch", [NOW + 11 * EPOCHS_A_YEAR, (1 << 62) - 1, 1 << 63])
-def test_epoch_that_no_clock_of_a_master_can_have_shown_is_not_heeded(epoch: int) -> None:
+def test_an_epoch_that_no_masters_clock_can_have_shown_is_ignored(epoch: int) -> None:
     assert not heeds(scheduler_that_heard(epoch))
 
 
-def test_epoch_of_a_master_whose_clock_was_years_ahead_is_heeded() -> None:
+def test_an_epoch_of_a_master_whose_clock_was_years_ahead_counts() -> None:
     assert heeds(scheduler_that_heard(NOW + 9 * EPOCHS_A_YEAR))
     assert heeds(slave_that_heard(NOW), epoch=5_000), (
         "and that of one with a clock, by one that began in 1970"
     )
 
 
-def test_slaves_of_the_highest_epoch_are_heeded_by_the_next_master_though_its_clock_was_set_back() -> None:
-    """Else whoever named it would have locked every later master out."""
+def test_the_highest_epoch_of_slaves_counts_for_the_next_master_although_its_clock_was_set_back() -> None:
+    """Otherwise a peer that named that epoch would have locked out every later master."""
     highest = NOW + FRAMEWORK_AHEAD - 1
     assert heeds(scheduler_that_heard(highest))
     assert heeds(slave_that_heard(highest + 1), epoch=NOW - 5 * EPOCHS_A_YEAR)
 
 
-def test_later_epoch_in_a_registration_that_is_refused_is_not_heeded() -> None:
+def test_a_later_epoch_in_a_refused_registration_is_ignored() -> None:
     assert heeds(scheduler_that_heard(NOW + 1))
     assert not heeds(scheduler_that_heard(NOW + 1, failover_timeout_s=-1.0))
     assert not heeds(scheduler_that_heard(NOW + 1), principal=Principal(name="nobody", users=("nobody",)))
@@ -308,7 +306,7 @@ def test_later_epoch_in_a_registration_that_is_refused_is_not_heeded() -> None:
 # -- what operators want ------------------------------------------------------------------------------------------------
 
 
-def test_deactivated_slave_is_offered_to_nobody_until_it_is_active_again() -> None:
+def test_a_deactivated_slave_is_offered_to_nobody_until_it_is_active_again() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(hostname="host-a")
     framework = cluster.framework()
@@ -325,7 +323,7 @@ def test_deactivated_slave_is_offered_to_nobody_until_it_is_active_again() -> No
     framework.offer()
 
 
-def test_mode_comes_with_the_registration_so_that_a_new_master_knows_it() -> None:
+def test_the_mode_comes_with_the_registration_so_that_a_new_master_knows_it() -> None:
     cluster = ClusterHarness()
     framework = cluster.framework()
     slave = cluster.slave(registers=False)
@@ -340,7 +338,7 @@ def test_mode_comes_with_the_registration_so_that_a_new_master_knows_it() -> Non
 @pytest.mark.parametrize(
     ("name", "mode"), [("nobody", "draining"), ("host-a", "sleeping"), ("twin", "draining")]
 )
-def test_wish_that_cannot_be_is_answered_with_why(name: str, mode: str) -> None:
+def test_a_mode_that_cannot_be_set_is_answered_with_the_reason(name: str, mode: str) -> None:
     cluster = ClusterHarness()
     cluster.slave(hostname="host-a")
     cluster.slave(hostname="twin")
@@ -368,7 +366,7 @@ def test_a_drained_slave_is_listed_and_offered_to_nobody_until_it_is_activated()
     operator.send(om.ChangeSlaveMode("host-a", "draining", deadline_s=60.0))
     assert slave.take(m.SetSlaveMode) == m.SetSlaveMode("draining", 5.0, 60.0)
     framework.take(m.RescindOffer)
-    says(slave, "active")  # it had not heard of it
+    says(slave, "active")  # it had not got the order yet
     assert state_of(cluster, slave) is SlaveState.DRAINING
     says(slave, "drained")
     cluster.advance(60)
@@ -382,12 +380,12 @@ def test_a_drained_slave_is_listed_and_offered_to_nobody_until_it_is_activated()
     framework.offer()
 
 
-def test_a_wish_that_a_slave_has_not_heard_is_said_again_when_it_is_back() -> None:
+def test_a_mode_that_has_not_reached_a_slave_is_sent_again_when_it_is_back() -> None:
     cluster = ClusterHarness()
     slave, operator = cluster.slave(hostname="host-a"), cluster.operator()
     operator.send(om.ChangeSlaveMode("host-a", "draining"))
     wishes = []
-    for mode in ("active", "draining", "active"):  # the last one: somebody on its host has let it in
+    for mode in ("active", "draining", "active"):  # the last one was activated on its own host
         slave.inbox.clear()
         slave.send(m.RegisterSlave(slave.info, mode=mode))
         said_again = [message.mode for message in slave.inbox if isinstance(message, m.SetSlaveMode)]
@@ -396,7 +394,7 @@ def test_a_wish_that_a_slave_has_not_heard_is_said_again_when_it_is_back() -> No
     assert wishes == [(["draining"], draining), ([], draining), ([], SlaveState.ACTIVE)]
 
 
-def test_an_older_slave_says_only_that_it_drains() -> None:
+def test_an_older_slave_reports_only_that_it_drains() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(hostname="host-a")
     slave.send(m.SlaveUsage(0, 0))

@@ -47,7 +47,7 @@ def busy(**settings: Any) -> tuple[ClusterHarness, SlavePeer, FrameworkPeer]:
     return cluster, slave, framework
 
 
-def test_the_cluster_in_one_look() -> None:
+def test_the_cluster_at_a_glance() -> None:
     cluster, _, _ = busy()
     operator = cluster.operator()
     operator.send(om.GetCluster())
@@ -69,7 +69,7 @@ def test_the_daemon_counts_what_no_frame_could_hold() -> None:
 
 
 @pytest.mark.parametrize("out", ["deactivated", "draining", "disk"])
-def test_what_is_free_where_nothing_new_may_run_is_withheld(out: str) -> None:
+def test_resources_free_on_slaves_that_take_no_tasks_are_withheld(out: str) -> None:
     cluster, slave, _ = busy()
     cluster.slave("cpus=1,mem=1G", "other")
     operator = cluster.operator()
@@ -281,7 +281,7 @@ def test_a_page_of_long_entries_ends_early_and_fits_into_a_frame() -> None:
     assert 1 <= len(page.slaves) < 30
 
 
-def test_an_operator_kills_a_task_whoevers_it_is() -> None:
+def test_an_operator_may_kill_anybodys_task() -> None:
     cluster, slave, framework = busy()
     operator = cluster.operator()
     operator.send(om.KillAnyTask(TaskID("run")))
@@ -297,7 +297,7 @@ def test_an_operator_kills_a_task_whoevers_it_is() -> None:
         assert (answer.ok, "no task" in answer.message) == (False, True)
 
 
-def test_a_task_id_of_two_frameworks_must_be_told_apart() -> None:
+def test_a_task_id_of_two_frameworks_needs_the_framework() -> None:
     cluster, slave, _ = busy()
     other = cluster.framework("other")
     cluster.slave("cpus=4,mem=4G")
@@ -369,7 +369,7 @@ def test_waiting_for_others() -> None:
     )
 
 
-def test_what_is_missing_is_said_with_amounts_and_who_holds_them() -> None:
+def test_what_is_missing_is_reported_with_amounts_and_holders() -> None:
     cluster = ClusterHarness(checks_invariants=False)
     cluster.slave("cpus=8,mem=10G", hostname="slave-1")
     cluster.slave("cpus=8,mem=2G", hostname="slave-2")
@@ -401,7 +401,7 @@ def test_what_is_missing_is_said_with_amounts_and_who_holds_them() -> None:
     assert (offered.why, offered.free, full.free) == ("offered", {}, {})
 
 
-def test_of_many_holders_the_largest_are_named_and_the_others_counted_together() -> None:
+def test_the_largest_of_many_holders_are_named_and_the_others_summed_up() -> None:
     cluster = ClusterHarness()
     cluster.slave("cpus=66,mem=1G", hostname="one")
     for number in range(1, 12):
@@ -421,7 +421,7 @@ def test_of_many_holders_the_largest_are_named_and_the_others_counted_together()
     assert len(answer.message) <= 200
 
 
-def test_what_long_tasks_and_limits_leave_is_said_with_amounts() -> None:
+def test_what_long_tasks_and_limits_leave_is_reported_with_amounts() -> None:
     policy = Policy({"small": Terms(limit=Resources.of(cpus=3))})
     cluster = ClusterHarness(policy=policy)
     cluster.slave("cpus=4,mem=4G", hostname="one")
@@ -454,14 +454,14 @@ def test_several_tasks_at_once_wait_for_what_one_alone_would_get() -> None:
     for _ in range(3):
         cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
-    for count, limit_s, reason, told in (
+    for count, limit_s, reason, text in (
         (3, None, "not_yet", ""),
         (4, None, "long_task_cap", "room for 3 of 4: "),
         (6, 60.0, "not_yet", ""),
         (7, 60.0, "too_few_slaves", "room for 6 of 7: "),
     ):
         answer = why_not_all(cluster, framework, count, limit_s)
-        assert (answer.why, answer.message[: len(told)]) == (reason, told)
+        assert (answer.why, answer.message[: len(text)]) == (reason, text)
         assert answer.short_limit_s == (60.0 if reason == "long_task_cap" else 0.0)
     spread = why_not_all(cluster, framework, 4, 60.0, per_slave=1)
     assert (spread.why, spread.message) == (

@@ -1,4 +1,4 @@
-"""How soon frameworks have what is due to them, and how long they take, as the master measures it."""
+"""How soon frameworks have their fair share, and how long they take, as the master measures it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def launch(framework: FrameworkPeer, *names: str) -> None:
     framework.accept(framework.offer(), tasks=[task(name, "cpus=1,mem=1G") for name in names])
 
 
-def test_a_newcomer_is_up_when_its_tasks_hold_its_fair_share() -> None:
+def test_a_new_framework_has_ramped_up_when_its_tasks_hold_its_fair_share() -> None:
     cluster = ClusterHarness(ping_interval_s=1e6, offer_timeout_s=1e6)
     slave = cluster.slave("cpus=4,mem=4G")
     old = cluster.framework("old")
@@ -40,7 +40,7 @@ def test_a_newcomer_is_up_when_its_tasks_hold_its_fair_share() -> None:
     assert shown(cluster, old).ramp_up_s == 2.0
 
 
-def test_where_a_task_more_would_be_above_the_share_it_is_reached() -> None:
+def test_the_share_is_reached_when_one_more_task_would_exceed_it() -> None:
     cluster = ClusterHarness(ping_interval_s=1e6)
     cluster.slave("cpus=5,mem=5G")
     other, framework = cluster.framework("other"), cluster.framework()
@@ -54,7 +54,7 @@ def test_where_a_task_more_would_be_above_the_share_it_is_reached() -> None:
     assert shown(cluster, framework).ramp_up_s == 3.0, "two of five, and half is due"
 
 
-def test_one_that_wants_no_more_has_all_it_wanted() -> None:
+def test_a_framework_that_wants_no_more_has_ramped_up() -> None:
     cluster = ClusterHarness(ping_interval_s=1e6)
     cluster.slave("cpus=8,mem=8G")
     framework = cluster.framework(registers=False)
@@ -70,7 +70,7 @@ def test_one_that_wants_no_more_has_all_it_wanted() -> None:
     assert shown(cluster, framework).ramp_up_s == 2.0, "from its first wish on"
 
 
-def test_many_frameworks_are_looked_at_now_and_then_and_none_is_forgotten() -> None:
+def test_many_frameworks_are_looked_at_rarely_and_none_is_forgotten() -> None:
     cluster = ClusterHarness(ping_interval_s=1e6)
     cluster.slave("cpus=40,mem=40G")
     for number in range(20):
@@ -80,13 +80,13 @@ def test_many_frameworks_are_looked_at_now_and_then_and_none_is_forgotten() -> N
     framework = cluster.framework()
     cluster.advance(1)
     launch(framework, *(f"t{n}" for n in range(20)))
-    launch(framework, *(f"more{n}" for n in range(20)))  # in the same moment
+    launch(framework, *(f"more{n}" for n in range(20)))  # at the same time
     assert shown(cluster, framework).ramp_up_s is None, "it was looked at a moment ago"
     cluster.advance(1)
     assert shown(cluster, framework).ramp_up_s == pytest.approx(1 + 0.0002 * 21)
 
 
-def test_offers_that_it_thinks_about_are_no_ramp_up() -> None:
+def test_open_offers_do_not_count_for_the_ramp_up() -> None:
     cluster = ClusterHarness(ping_interval_s=1e6)
     cluster.slave("cpus=8,mem=8G")
     framework = cluster.framework()
@@ -106,7 +106,7 @@ def test_completion_is_from_the_registration_to_the_end() -> None:
     assert shown(cluster, framework).completion_s == 90.0
 
 
-def test_of_one_that_began_under_another_master_the_completion_is_known_and_the_ramp_up_is_not() -> None:
+def test_the_ramp_up_of_a_framework_of_an_earlier_master_is_not_known_but_its_completion_is() -> None:
     cluster = ClusterHarness(ping_interval_s=1e6)
     slave = cluster.slave("cpus=4,mem=4G")
     framework = cluster.framework(registers=False)

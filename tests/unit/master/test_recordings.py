@@ -1,4 +1,4 @@
-"""Operators have the master, or a slave, record what happens."""
+"""Operators let the master, or a slave, record events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offerd_master.core.recordings import MAX_ASKED, OVERDUE_S
 from offerd_master.principals import Principal
 
 
-def test_the_masters_own_is_answered_when_it_is_written() -> None:
+def test_the_masters_own_recording_is_answered_when_it_is_written() -> None:
     cluster = ClusterHarness()
     operator = cluster.operator()
     operator.send(RecordEvents(5.0))
@@ -26,7 +26,7 @@ def test_the_masters_own_is_answered_when_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("by_id", [True, False])
-def test_a_slaves_is_asked_of_it_and_its_answer_is_passed_on(by_id: bool) -> None:
+def test_a_slaves_recording_is_requested_and_its_answer_passed_on(by_id: bool) -> None:
     cluster = ClusterHarness()
     slave, other, operator = (
         cluster.slave(hostname="node1"),
@@ -43,7 +43,7 @@ def test_a_slaves_is_asked_of_it_and_its_answer_is_passed_on(by_id: bool) -> Non
     cluster.assert_nothing_else_sent()
 
 
-def test_one_that_does_not_come_is_said_to_be_overdue() -> None:
+def test_a_recording_that_does_not_come_is_reported_as_overdue() -> None:
     cluster = ClusterHarness()
     slave, operator = cluster.slave(hostname="node1"), cluster.operator()
     operator.send(RecordEvents(5.0, "node1"))
@@ -61,7 +61,7 @@ def test_one_that_does_not_come_is_said_to_be_overdue() -> None:
         (RecordEvents(1.0, "gone"), "slave gone is not connected at the moment"),
     ],
 )
-def test_what_cannot_be_recorded_is_said_in_a_line(asked: RecordEvents, fault: str) -> None:
+def test_what_cannot_be_recorded_is_refused_in_one_line(asked: RecordEvents, fault: str) -> None:
     cluster = ClusterHarness()
     for name in ("twin", "twin", "gone"):
         slave = cluster.slave(hostname=name)
@@ -71,7 +71,7 @@ def test_what_cannot_be_recorded_is_said_in_a_line(asked: RecordEvents, fault: s
     assert operator.take(EventsRecorded).fault.startswith(fault)
 
 
-def test_so_many_at_one_time_and_no_more() -> None:
+def test_the_number_of_open_recordings_is_bounded() -> None:
     cluster = ClusterHarness()
     operator = cluster.operator()
     for _ in range(MAX_ASKED + 1):
@@ -84,7 +84,7 @@ def test_so_many_at_one_time_and_no_more() -> None:
     assert cluster.records[-1] == Record(MAX_ASKED + 1, 5.0)
 
 
-def test_only_operators_may() -> None:
+def test_only_operators_may_record() -> None:
     cluster = ClusterHarness()
     asked = cluster.operator()
     asked.principal = Principal(name="alice", roles=("science",), users=("alice",))

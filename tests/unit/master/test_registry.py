@@ -1,4 +1,4 @@
-"""Tokens and enrolled keys as one master decides on them: each refusal, and who counts where the file says something else."""
+"""Tokens and enrolled keys as one master decides on them: each refusal, and the precedence of the file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_token_lets_in_for_joining_and_for_nothing_else(registry: Registry) ->
     assert who.name not in registry.by_name
 
 
-def test_who_joins_has_the_tokens_rights_under_his_own_name(registry: Registry) -> None:
+def test_a_joining_peer_has_the_tokens_rights_under_its_own_name(registry: Registry) -> None:
     key = join(registry, token_of(registry), "host7")
     assert registry.principals[key] == Principal(name="host7", slave=True)
     assert registry.refusal(key, NOW) == ADMITTED
@@ -71,20 +71,20 @@ def test_a_used_word_is_refused(registry: Registry) -> None:
     word = token_of(registry)
     join(registry, word, "host7")
     assert registry.refusal(word, NOW) == ("used", "the word that it joins with has been used")
-    # Whoever had a connection already is refused by what he says.
+    # A peer that is already connected is refused by its message.
     with pytest.raises(Refused, match="has been used") as caught:
         registry.enrol("gone", "host8", new_key(), NOW)
     assert caught.value.cause == "used"
 
 
-def test_a_late_word_is_refused(registry: Registry) -> None:
+def test_an_expired_word_is_refused(registry: Registry) -> None:
     word = token_of(registry)
     assert registry.refusal(word, NOW + 59.9) == ADMITTED
     assert registry.refusal(word, NOW + 60) == ("late", "the word that it joins with is too old")
     with pytest.raises(Refused, match="too old") as caught:
         registry.enrol(registry.principals[word].token, "host7", new_key(), NOW + 60)
     assert caught.value.cause == "late"
-    token_of(registry, now=NOW + 61)  # has the late ones forgotten
+    token_of(registry, now=NOW + 61)  # this forgets expired tokens
     assert registry.refusal(word, NOW + 62) == ("late", "the word that it joins with is too old")
     assert [token.key for token in registry.good_tokens(NOW + 62)] != [word]
 
@@ -114,13 +114,13 @@ def test_a_name_that_is_taken_is_refused(registry: Registry, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 41, "a@b", "../x", "a\n"])
-def test_a_name_that_is_none_is_refused(registry: Registry, name: str) -> None:
+def test_an_invalid_name_is_refused(registry: Registry, name: str) -> None:
     with pytest.raises(Refused, match="is not a valid name"):
         join(registry, token_of(registry), name)
 
 
 @pytest.mark.parametrize("key", ["", "x", "x" * 41, '"' * 40, "\n" * 40])
-def test_a_key_that_is_none_is_refused(registry: Registry, key: str) -> None:
+def test_an_invalid_key_is_refused(registry: Registry, key: str) -> None:
     word = token_of(registry)
     with pytest.raises(Refused, match="is not a public key"):
         registry.enrol(registry.principals[word].token, "host7", key, NOW)
@@ -134,7 +134,7 @@ def test_the_key_of_another_or_of_a_word_is_refused(registry: Registry) -> None:
             join(registry, word, "host8", key)
 
 
-def test_who_lost_the_answer_may_say_it_again_and_that_is_no_other_use(registry: Registry) -> None:
+def test_a_repeated_request_after_a_lost_answer_is_not_another_use(registry: Registry) -> None:
     word = token_of(registry, uses=2)
     key = join(registry, word, "host7")
     assert join(registry, word, "host7", key) == key
@@ -142,7 +142,7 @@ def test_who_lost_the_answer_may_say_it_again_and_that_is_no_other_use(registry:
     assert token.uses_left == 1
 
 
-def test_a_word_of_several_uses_is_good_for_as_many(registry: Registry) -> None:
+def test_a_word_of_several_uses_can_be_used_that_often(registry: Registry) -> None:
     word = token_of(registry, uses=2)
     first = join(registry, word, "host1")
     second = join(registry, word, "host2")
@@ -172,7 +172,7 @@ def test_what_cannot_be_granted_is_refused(
         token_of(registry, rights, **more)
 
 
-def test_root_is_granted_by_who_may_run_as_root(registry: Registry) -> None:
+def test_root_is_granted_only_by_operators_who_may_run_as_root(registry: Registry) -> None:
     word = token_of(registry, Principal(name="", roles=("*",), users=("root",)), by=ROOT)
     assert registry.refusal(word, NOW) == ADMITTED
 
@@ -184,7 +184,7 @@ def test_a_tokens_key_must_be_one_that_nobody_has(registry: Registry) -> None:
             registry.new_token(key, SLAVE, 60.0, 1, OPS, NOW)
 
 
-def test_there_are_so_many_tokens_and_no_more_until_some_are_late(registry: Registry) -> None:
+def test_the_number_of_tokens_is_bounded_until_some_expire(registry: Registry) -> None:
     for _ in range(MAX_TOKENS):
         token_of(registry)
     with pytest.raises(Refused, match="tokens already"):
@@ -208,13 +208,13 @@ def test_a_key_of_the_file_is_not_revoked_here(registry: Registry) -> None:
         registry.revoke_key("nonsense")
 
 
-def test_where_the_file_says_something_else_the_file_counts(registry: Registry) -> None:
+def test_the_file_takes_precedence_over_enrolled_keys(registry: Registry) -> None:
     key = join(registry, token_of(registry), "host7")
     in_file = {new_key(): Principal(name="host7", operator=True)}
     assert registry.set_file(in_file) >= {key}
     assert registry.by_name["host7"].operator
     assert "the --authorized file counts for host7" in registry.shadows()
-    registry.apply(registry.revoke_key("host7"))  # the enrolled one: then the file alone speaks of it
+    registry.apply(registry.revoke_key("host7"))  # the enrolled one; then only the file has it
     assert registry.shadows() == ""
     assert registry.by_name["host7"].operator
 

@@ -1,4 +1,4 @@
-"""Guarantees and limits in a master: who is first, what is taken back, and from whom."""
+"""Guarantees and limits in a master: the order of offers, what is taken back, and from whom."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cluster_with(policy: Policy, **more: Any) -> ClusterHarness:
 
 
 def fill_with(framework: FrameworkPeer, *tasks: m.TaskInfo) -> None:
-    """Run these on the offer at hand, and want no more."""
+    """Run these on the present offer, and want no more."""
     framework.accept(framework.offer(), tasks=tasks)
     framework.send(m.SetNeedsOffers(False))
     framework.decline(*_offers(framework))
@@ -73,7 +73,7 @@ def long_slots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @MODULES
-def test_who_is_under_its_guarantee_is_first_whatever_the_module(module: type[Allocator]) -> None:
+def test_a_framework_under_its_guarantee_is_first_with_any_module(module: type[Allocator]) -> None:
     """Mesos: QuotaAgainstStarvation."""
     policy = Policy({"prod": guarantee("cpus=4,mem=4G"), "vip": Terms(priority=9, weight=1000.0)})
     cluster = cluster_with(policy, module=module)
@@ -140,7 +140,7 @@ def test_guarantees_that_do_not_fit_shrink_together_and_grow_back() -> None:
 
 
 @pytest.mark.usefixtures("long_slots")
-def test_the_latest_tasks_of_who_is_above_go_after_notice_and_grace() -> None:
+def test_the_latest_tasks_of_frameworks_above_their_guarantee_go_after_notice_and_grace() -> None:
     cluster, slave, greedy, prod = greedy_and_prod()
     slave.inbox.clear()
     greedy.inbox.clear()
@@ -184,7 +184,7 @@ def test_when_all_was_given_up_nothing_is_killed() -> None:
 
 
 @pytest.mark.usefixtures("long_slots")
-def test_nothing_is_revoked_for_who_wants_nothing() -> None:
+def test_nothing_is_revoked_for_a_framework_that_wants_nothing() -> None:
     cluster, slave, greedy, prod = greedy_and_prod()
     prod.send(m.SetNeedsOffers(False))
     cluster.advance(AFTER_S + GRACE_S + 10.0)
@@ -193,7 +193,7 @@ def test_nothing_is_revoked_for_who_wants_nothing() -> None:
 
 
 @pytest.mark.usefixtures("long_slots")
-def test_who_wants_nothing_any_more_when_the_grace_ends_gets_nothing() -> None:
+def test_a_framework_that_wants_nothing_when_the_grace_ends_gets_nothing() -> None:
     cluster, slave, _, prod = greedy_and_prod()
     cluster.advance(AFTER_S + 1.5)
     prod.send(m.SetNeedsOffers(False))
@@ -220,7 +220,7 @@ def test_a_framework_at_its_guarantee_loses_nothing_and_the_others_do() -> None:
 
 @pytest.mark.usefixtures("long_slots")
 def test_a_framework_that_came_down_to_its_guarantee_within_the_grace_loses_no_more() -> None:
-    """Its other tasks ended, and there is a new slave: the guarantee is what counts at the kill."""
+    """Its other tasks have ended, and there is a new slave: at the kill, only the guarantee counts."""
     policy = Policy({"prod": guarantee("cpus=2,mem=2G"), "half": guarantee("cpus=2,mem=2G")})
     cluster = cluster_with(policy)
     slave = cluster.slave("cpus=4,mem=4G")
@@ -260,8 +260,8 @@ def test_tasks_on_slaves_that_are_filtered_are_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("long_slots")
-def test_crumbs_below_the_minimum_that_is_wanted_are_left_alone() -> None:
-    """Of two slaves only one can make three cpus free: the latest tasks, on the other, would be lost for nothing."""
+def test_tasks_that_would_free_less_than_the_wanted_minimum_are_left_alone() -> None:
+    """Only one of two slaves can free three cpus; the latest tasks are on the other, and would be lost for nothing."""
     cluster = cluster_with(Policy({"prod": guarantee("cpus=3,mem=3G")}))
     large = cluster.slave("cpus=4,mem=4G")
     greedy = cluster.framework("greedy")
@@ -286,7 +286,7 @@ def test_a_framework_that_declines_what_is_made_free_for_it_is_not_served_again_
     slave.inbox.clear()
     prod.decline(*_offers(prod), refuse_seconds=1e6)
     cluster.advance(AFTER_S + GRACE_S + 10.0)
-    # What it has refused is free and not offered: only more than that could be of use to it.
+    # What it has refused is free but not offered: only more than that could help it.
     assert len(killed(slave)) <= 2
 
 
@@ -299,7 +299,7 @@ def _offers(framework: FrameworkPeer) -> list[m.Offer]:
 
 
 @pytest.mark.usefixtures("long_slots")
-def test_decline_storms_of_others_do_not_keep_a_guarantee_from_its_framework() -> None:
+def test_declines_of_others_do_not_keep_a_guarantee_from_its_framework() -> None:
     """Mesos: QuotaAgainstStarvation; and an incapable framework does not stop the loop (MESOS-9554)."""
     cluster = cluster_with(Policy({"prod": guarantee("cpus=4,mem=4G")}))
     stormy = [cluster.framework(f"stormy{n}") for n in range(5)]
@@ -374,7 +374,7 @@ def test_what_a_declined_offer_leaves_of_a_limit_is_offered_elsewhere() -> None:
 
 
 class OldestFirst(DrfAllocator):
-    """Somebody's module: who was launched first goes first, but never `t1`; and it names what it was not asked about."""
+    """A third-party module: the first launched goes first, but never `t1`; and it names tasks that it was not asked about."""
 
     asked: list[RevocableTask]
 
@@ -388,7 +388,7 @@ class OldestFirst(DrfAllocator):
 
 
 @pytest.mark.usefixtures("long_slots")
-def test_a_module_chooses_whom_to_revoke() -> None:
+def test_a_module_chooses_the_tasks_to_revoke() -> None:
     cluster, slave, greedy, _ = greedy_and_prod(module=OldestFirst, revoke_grace_s=GRACE_S)
     cluster.advance(AFTER_S + 1)
     module = cluster.allocator
@@ -417,7 +417,7 @@ def test_what_a_module_leaves_out_is_not_revoked() -> None:
     assert not [message for message in greedy.inbox if isinstance(message, m.RevocationNotice)]
 
 
-def test_a_guarantee_of_which_inner_roles_leave_none_of_one_resource_can_be_asked_for() -> None:
+def test_a_guarantee_whose_inner_roles_leave_nothing_of_one_resource_can_be_asked_for() -> None:
     cluster = cluster_with(Policy({"a": guarantee("cpus=2,mem=2G"), "a/b": guarantee("cpus=2")}))
     cluster.slave("cpus=4,mem=4G")
     outer = cluster.framework("outer", role="a")

@@ -1,4 +1,4 @@
-"""Tasks that must not be lost in vain: to a limit, to slow deaths, to two in need at once, to the picky, to beginnings."""
+"""Tasks must not be lost in vain: because of a limit, slow ends, two in need, frameworks that decline, or a new master."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cluster_with(policy: Policy, now: float = 1000.0) -> ClusterHarness:
 
 
 def full_slave(cluster: ClusterHarness, framework: FrameworkPeer, cpus: int, prefix: str = "t") -> SlavePeer:
-    """One on which a task of this framework has each cpu; it wants no more then."""
+    """A slave on which a task of this framework holds each cpu; the framework wants no more."""
     slave = cluster.slave(f"cpus={cpus},mem={cpus}G", long_fraction=1.0)
     for number in range(cpus):
         one = task(f"{prefix}{number}", "cpus=1,mem=1G", time_limit_s=None)
@@ -106,7 +106,7 @@ def test_while_killed_tasks_take_their_time_to_die_no_more_are_killed() -> None:
     assert killed(slave) == ["t3"]
 
 
-def test_what_a_victim_gives_up_counts_for_one_in_need_only() -> None:
+def test_what_a_victim_gives_up_counts_for_one_framework_only() -> None:
     cluster = cluster_with(Policy({"a": terms("cpus=1"), "b": terms("cpus=1")}))
     greedy = cluster.framework("greedy")
     slave = full_slave(cluster, greedy, 4)
@@ -120,7 +120,7 @@ def test_what_a_victim_gives_up_counts_for_one_in_need_only() -> None:
     assert len([f for f in (a, b) if any(isinstance(x, m.ResourceOffers) for x in f.inbox)]) == 2
 
 
-def test_who_declines_the_room_there_is_gets_no_more_made_for_it() -> None:
+def test_nothing_is_revoked_for_a_framework_that_declines_free_room() -> None:
     cluster = cluster_with(Policy({"prod": terms("cpus=2")}))
     greedy = cluster.framework("greedy")
     slaves = [full_slave(cluster, greedy, 4, f"s{number}-") for number in range(4)]

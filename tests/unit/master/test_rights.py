@@ -25,7 +25,7 @@ ALICE = Principal(name="alice", roles=("*",), users=("alice",))
 
 
 class KeyedCluster(ClusterHarness):
-    """Everybody has a key; `authorize` says anew what each may be."""
+    """All peers have keys; `authorize` changes what each may do."""
 
     def __init__(self, *who: Principal, **settings: Any) -> None:
         super().__init__(registry=Registry(), **settings)
@@ -41,9 +41,9 @@ class KeyedCluster(ClusterHarness):
         self.turn(AuthorizedRead(by_key))
         self.refused_files: set[str] = set()
         for peer in self.peers.values():
-            told = [message for message in peer.inbox if isinstance(message, fm.RefuseOwners)]
-            peer.inbox = [message for message in peer.inbox if message not in told]
-            self.refused_files |= {name for message in told for name in message.numbers}
+            refusals = [message for message in peer.inbox if isinstance(message, fm.RefuseOwners)]
+            peer.inbox = [message for message in peer.inbox if message not in refusals]
+            self.refused_files |= {name for message in refusals for name in message.numbers}
 
     def slave_of(self, who: Principal = HOST, **info: Any) -> SlavePeer:
         peer = self.slave(registers=False, **info)
@@ -105,7 +105,7 @@ def test_a_registration_of_the_same_user_ends_nothing() -> None:
     cluster.assert_nothing_sent_to(slave)
 
 
-def test_a_slave_that_was_away_while_the_user_changed_is_told_so_when_it_is_back() -> None:
+def test_a_slave_that_was_away_while_the_user_changed_gets_the_order_when_it_is_back() -> None:
     cluster = KeyedCluster()
     slave, framework = running_as("root", cluster)
     cluster.lose_peer(slave)
@@ -114,7 +114,7 @@ def test_a_slave_that_was_away_while_the_user_changed_is_told_so_when_it_is_back
     assert slave.take(m.ShutdownFramework).user == "root"
 
 
-def test_who_names_no_user_runs_as_the_slave_says_and_changes_nothing_by_naming_that_one() -> None:
+def test_a_framework_without_a_user_runs_as_the_slaves_and_naming_that_one_changes_nothing() -> None:
     cluster = KeyedCluster(HOST, Principal(name="mallory", roles=("*",), users=("", "nobody")))
     slave = cluster.slave_of(default_user="nobody")
     framework = cluster.framework_of(Principal(name="mallory", roles=("*",), users=("", "nobody")))
@@ -136,16 +136,16 @@ def test_a_user_taken_away_ends_the_executors_of_that_user_at_once_and_their_sch
         framework.framework_id, 5.0, "root", Reason.NOT_AUTHORIZED
     )
     assert framework.take(m.FrameworkRefused).reason == Reason.NOT_AUTHORIZED
-    # Under another user the framework may go on.
+    # With another user the framework may go on.
     slave.status(framework, "t", TaskState.KILLED)
     again = cluster.returns(framework, user="nobody")
     again.register()
-    slave.take(m.ShutdownFramework)  # said again, as its end has not been heard of
+    slave.take(m.ShutdownFramework)  # repeated, as its end was not reported
     again.accept(again.offer(), tasks=[task("new")])
     assert slave.take(m.RunTasks).framework.user == "nobody"
 
 
-def test_a_user_that_stays_loses_nothing() -> None:
+def test_an_unchanged_user_loses_nothing() -> None:
     cluster = KeyedCluster()
     slave, framework = running_as("nobody", cluster)
     cluster.authorize(HOST, NO_ROOT, ALICE)
@@ -176,7 +176,7 @@ def test_a_key_taken_away_ends_the_framework_with_or_without_a_scheduler(is_ther
     assert not cluster.core.cluster.frameworks
 
 
-def test_who_loses_a_key_or_the_rights_of_an_operator_is_refused_the_slaves_files() -> None:
+def test_a_lost_key_or_lost_operator_rights_end_access_to_the_slaves_files() -> None:
     ops = Principal(name="ops", operator=True)
     cluster = KeyedCluster(HOST, MALLORY, ALICE, ops)
     cluster.slave_of()
@@ -191,13 +191,13 @@ def test_the_tasks_of_others_run_on_when_a_key_is_taken_away() -> None:
     slave, mallory = running_as("nobody", cluster)
     other, alice = cluster.slave_of(), cluster.framework_of(ALICE)
     mallory.decline(mallory.offer(), refuse_seconds=60.0)
-    alice.accept(alice.offer(), tasks=[task("hers", ALL)])
+    alice.accept(alice.offer(), tasks=[task("alices", ALL)])
     assert other.take(m.RunTasks).framework.user == "alice"
     cluster.authorize(HOST, ALICE)
     slave.take(m.ShutdownFramework)
     mallory.take(m.FrameworkRefused)
     assert [each.task_id for each in cluster.core.cluster.frameworks[alice.framework_id].tasks.values()] == [
-        "hers"
+        "alices"
     ]
     cluster.assert_nothing_else_sent()
 
@@ -214,7 +214,7 @@ def test_a_new_master_ends_what_a_slave_brings_of_a_framework_whose_key_or_user_
     assert orders == {(mallory.framework_id, "root"), (alice.framework_id, "alice")}
 
 
-def test_a_lie_of_one_slave_about_role_and_user_costs_nothing_on_another() -> None:
+def test_one_slaves_lie_about_role_and_user_costs_nothing_on_another() -> None:
     cluster = KeyedCluster(HOST, NO_ROOT)
     liar, honest = (cluster.slave(registers=False) for _ in range(2))
     framework = cluster.framework(registers=False)

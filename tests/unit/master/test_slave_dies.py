@@ -1,7 +1,7 @@
-"""The table of docs/fault-tolerance.md, "When a slave dies": what schedulers hear of it, callback by callback, in their order.
+"""The table of docs/fault-tolerance.md, "When a slave dies": the schedulers' callbacks in each case, in their order.
 
-Two frameworks have a task each on one slave: `default`, and `patient`, which waits for slaves that are lost. The slave's half
-of the story is in tests/unit/slave/test_slave_recovery.py.
+Two frameworks have a task each on one slave: `default`, and `patient`, which waits for lost slaves. The slave's half of each
+case is in tests/unit/slave/test_slave_recovery.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOST, KILLED, RUNNING = TaskState.LOST, TaskState.KILLED, TaskState.RUNNING
 
 
 class Story:
-    """A slave on which both frameworks run something, `default` having an offer of the rest."""
+    """A slave on which both frameworks have a task; `default` has an offer of the rest."""
 
     def __init__(self) -> None:
         self.cluster = ClusterHarness()
@@ -40,22 +40,22 @@ class Story:
         self.killed()
 
     def heard(self) -> tuple[list[str], list[str]]:
-        """Callbacks of the two schedulers since the last look, but for offers."""
+        """Callbacks of both schedulers since the last call, without offers."""
         return callbacks(self.default), callbacks(self.patient)
 
     def killed(self) -> list[str]:
-        """Tasks that the slave was told to kill since the last look."""
+        """Tasks that the slave got orders to kill since the last call."""
         kills = [message.task_id for message in self.slave.inbox if isinstance(message, m.KillTask)]
         self.slave.inbox.clear()
         return sorted(kills)
 
     def silent(self, seconds: float) -> None:
-        """Its host, or the way to it, is frozen: the connection stands."""
+        """The slave's host or network is frozen: the connection stands."""
         self.slave.answers_pings = False
         self.cluster.advance(seconds)
 
     def come_back(self, **states: TaskState) -> None:
-        """It registers over a new connection, and names these tasks."""
+        """The slave registers over a new connection, and names these tasks."""
         again = self.cluster.slave(registers=False)
         again.info, again.slave_id = self.slave.info, self.slave.slave_id
         self.slave = again
@@ -64,7 +64,7 @@ class Story:
         again.send(m.RegisterSlave(again.info, executors, tasks))
 
     def end(self, name: str, state: TaskState, reason: Reason) -> None:
-        """The slave reports how this one ended."""
+        """The slave reports how this task ended."""
         self.slave.status(self.frameworks[name], name, state, 2, reason=reason)
 
 
@@ -84,7 +84,7 @@ def callbacks(framework: FrameworkPeer) -> list[str]:
 
 
 def lost() -> Story:
-    """Silent for too long."""
+    """A slave that was silent for too long."""
     story = Story()
     story.silent(LOST_S)
     assert story.heard() == (
@@ -140,7 +140,7 @@ def test_lost_and_back_with_tasks_that_have_ended_meanwhile() -> None:
     assert (story.heard(), story.killed()) == (([], ["TASK_FINISHED COMMAND_EXITED"]), [])
 
 
-def test_gone_for_good_by_its_own_word() -> None:
+def test_gone_for_good_by_unregistering() -> None:
     story = Story()
     story.slave.send(m.UnregisterSlave())
     assert story.heard() == (
@@ -150,7 +150,7 @@ def test_gone_for_good_by_its_own_word() -> None:
 
 
 def test_killed_and_started_again() -> None:
-    """Its tasks ran on; one that it does not know any more was on its way to it."""
+    """Its tasks have gone on; the task that it does not know was still on its way to it."""
     story = Story()
     story.cluster.lose_peer(story.slave)
     assert story.heard() == (["offer_rescinded"], [])
@@ -174,13 +174,13 @@ def test_started_again_with_its_host(is_lost: bool) -> None:
 
 
 @pytest.mark.parametrize("mode", ["deactivated", "draining"])
-def test_taken_out_and_let_in_again(mode: str) -> None:
+def test_drained_or_deactivated_and_activated_again(mode: str) -> None:
     story = Story()
     operator = story.cluster.operator()
     operator.send(om.ChangeSlaveMode(story.slave.slave_id, mode))
     assert operator.take(om.Done).ok
     assert story.heard() == (["offer_rescinded"], [])
-    if mode == "draining":  # at its deadline
+    if mode == "draining":  # after its deadline
         story.end("d", KILLED, Reason.SLAVE_DRAINING)
         assert story.heard() == (["TASK_KILLED SLAVE_DRAINING"], [])
     assert not story.default.inbox

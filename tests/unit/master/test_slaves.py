@@ -1,4 +1,4 @@
-"""Slaves: registration, pings, loss, and the return with what runs there."""
+"""Slaves: registration, pings, loss, and return with running tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_slave_gets_an_id_that_names_the_epoch() -> None:
     assert cluster.slave().slave_id == "S-a-0002"
 
 
-def test_a_registration_said_twice_makes_one_slave() -> None:
+def test_a_registration_sent_twice_makes_one_slave() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_a_registration_said_twice_makes_one_slave() -> None:
     assert len(cluster.core.cluster.slaves) == 1
 
 
-def test_a_stranger_is_told_to_register_once_a_turn() -> None:
+def test_a_stranger_is_asked_to_register_once_a_turn() -> None:
     cluster = ClusterHarness()
     stranger = cluster.slave(registers=False)
     stranger.send(m.SlaveUsage(1, 1))
@@ -69,7 +69,7 @@ GOOD = m.SlaveInfo("host", Resources.parse("cpus=1"))
         msgspec.structs.replace(GOOD, attributes={"a": "x" * 100_000}),
     ],
 )
-def test_a_description_that_cannot_be_is_refused(info: m.SlaveInfo) -> None:
+def test_a_description_that_cannot_be_used_is_refused(info: m.SlaveInfo) -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     slave.send(m.RegisterSlave(info))
@@ -77,7 +77,7 @@ def test_a_description_that_cannot_be_is_refused(info: m.SlaveInfo) -> None:
     assert cluster.core.cluster.slaves == {}
 
 
-def test_a_slave_that_says_what_only_a_scheduler_may_is_dropped() -> None:
+def test_a_slave_that_sends_what_only_a_scheduler_may_is_dropped() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave()
     slave.send(m.ReviveOffers())
@@ -107,7 +107,7 @@ def test_any_message_is_a_sign_of_life() -> None:
     assert slave.slave_id in cluster.core.cluster.slaves
 
 
-def test_a_lost_slaves_tasks_are_lost_and_every_scheduler_is_told() -> None:
+def test_a_lost_slaves_tasks_are_lost_and_every_scheduler_is_notified() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=1,mem=1G")
     owner, other = cluster.framework("owner"), cluster.framework("other")
@@ -127,7 +127,7 @@ def test_a_lost_slaves_tasks_are_lost_and_every_scheduler_is_told() -> None:
 
 
 def test_a_lost_slave_that_returns_is_offered_and_its_lost_tasks_are_ended() -> None:
-    """Their schedulers have been told that they ended; nobody else would ever end them."""
+    """Their schedulers have got their end as lost, so nobody else would kill them."""
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
@@ -150,7 +150,7 @@ def test_a_lost_slave_that_returns_is_offered_and_its_lost_tasks_are_ended() -> 
 def lost_and_back(
     cluster: ClusterHarness, state: TaskState = TaskState.RUNNING
 ) -> tuple[SlavePeer, FrameworkPeer]:
-    """A slave that was lost with its task `t1` and is back with it in this state, and the task's framework."""
+    """A slave that was lost with its task `t1` and has returned with it in this state; and the task's framework."""
     slave = cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
     info = task("t1")
@@ -192,7 +192,7 @@ def test_a_task_reported_lost_is_not_reported_again_when_its_slave_is_lost_again
     assert cluster.core.cluster.ended_counts == {"TASK_LOST": 1}
 
 
-def test_reconciliation_says_of_a_task_reported_lost_that_it_is_lost() -> None:
+def test_reconciliation_reports_a_task_reported_lost_as_lost() -> None:
     cluster = ClusterHarness()
     _, framework = lost_and_back(cluster)
     framework.send(m.ReconcileTasks([]))
@@ -202,7 +202,7 @@ def test_reconciliation_says_of_a_task_reported_lost_that_it_is_lost() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_a_lost_task_that_its_slave_does_not_know_any_more_is_forgotten_after_a_while() -> None:
+def test_a_lost_task_that_its_slave_no_longer_knows_is_forgotten_after_a_while() -> None:
     cluster = ClusterHarness()
     slave, _ = lost_and_back(cluster)
     slave.register()
@@ -220,7 +220,7 @@ def test_a_lost_task_that_its_slave_names_late_is_killed_then() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_the_id_of_a_lost_task_used_again_on_its_slave_is_heard() -> None:
+def test_statuses_of_a_lost_tasks_id_count_when_it_is_used_again_on_its_slave() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=1,mem=1G")
     framework = cluster.framework()
@@ -390,7 +390,7 @@ def test_a_draining_slave_is_offered_no_more() -> None:
     assert cluster.core.cluster.slaves == cluster.core.cluster.lost_slaves == {}
 
 
-def test_slave_with_a_full_disk_is_offered_to_nobody_until_there_is_room_and_keeps_its_tasks() -> None:
+def test_a_slave_with_a_full_disk_is_offered_to_nobody_until_there_is_room_and_keeps_its_tasks() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=2,mem=2G")
     framework = cluster.framework()
@@ -407,7 +407,7 @@ def test_slave_with_a_full_disk_is_offered_to_nobody_until_there_is_room_and_kee
     assert framework.offer().resources == Resources.parse("cpus=1,mem=1G")
 
 
-def test_full_disk_is_reported_to_a_new_master_with_the_registration_and_shown() -> None:
+def test_a_full_disk_is_reported_to_a_new_master_with_the_registration_and_shown() -> None:
     cluster = ClusterHarness()
     full, roomy = cluster.slave(registers=False), cluster.slave()
     full.send(m.RegisterSlave(full.info, disk_full=True))
@@ -420,7 +420,7 @@ def test_full_disk_is_reported_to_a_new_master_with_the_registration_and_shown()
 
 
 @pytest.mark.parametrize("mode", ["deactivated", "draining"])
-def test_full_disk_and_operators_wishes_do_not_undo_each_other(mode: str) -> None:
+def test_a_full_disk_and_an_ordered_mode_do_not_undo_each_other(mode: str) -> None:
     cluster = ClusterHarness()
     slave = cluster.slave(registers=False)
     slave.send(m.RegisterSlave(slave.info, mode=mode, disk_full=True))
@@ -431,7 +431,7 @@ def test_full_disk_and_operators_wishes_do_not_undo_each_other(mode: str) -> Non
     assert not framework.inbox, "there is room, but nobody has activated it"
 
 
-def test_framework_of_which_only_ended_tasks_are_named_is_not_ended_before_its_scheduler_comes() -> None:
+def test_a_framework_with_only_ended_tasks_is_not_ended_before_its_scheduler_comes() -> None:
     cluster = ClusterHarness()
     slave, framework = cluster.slave(registers=False), cluster.framework(registers=False)
     slave.info = msgspec.structs.replace(slave.info, slave_id=SlaveID("S-9-0001"))
@@ -463,7 +463,7 @@ def test_more_slaves_than_a_cluster_has_are_remembered_when_all_are_lost_at_once
 def lost_with_a_task_then_another(
     cluster: ClusterHarness, patience_s: float = 0.0
 ) -> tuple[SlavePeer, FrameworkPeer]:
-    """A slave that was lost with its task `t1`, and after it as many others as are remembered."""
+    """A slave that was lost with its task `t1`, and after it as many other slaves as are remembered."""
     slave = cluster.slave("cpus=1,mem=1G")
     owner = cluster.framework(unreachable_timeout_s=patience_s)
     owner.accept(owner.offer(), tasks=[task("t1")])
@@ -478,7 +478,7 @@ def lost_with_a_task_then_another(
     return slave, owner
 
 
-def test_a_task_reported_lost_is_ended_though_its_slave_is_remembered_no_more() -> None:
+def test_a_task_reported_lost_is_ended_although_its_slave_was_forgotten() -> None:
     cluster = ClusterHarness(max_lost_slaves=1)
     slave, owner = lost_with_a_task_then_another(cluster)
     assert slave.slave_id not in cluster.core.cluster.lost_slaves
@@ -503,7 +503,7 @@ def test_a_slave_whose_tasks_are_waited_for_is_remembered_as_long_as_they() -> N
     assert list(cluster.core.cluster.owed) == [slave.slave_id]
 
 
-def test_a_slave_that_says_goodbye_is_forgotten_whatever_others_are_waited_for() -> None:
+def test_a_slave_that_unregisters_is_forgotten_whatever_others_are_waited_for() -> None:
     cluster = ClusterHarness(max_lost_slaves=1)
     lost_with_a_task_then_another(cluster, patience_s=1000.0)
     leaving = cluster.slave()
@@ -513,7 +513,7 @@ def test_a_slave_that_says_goodbye_is_forgotten_whatever_others_are_waited_for()
     assert known.owed == {}
 
 
-def test_what_slaves_that_are_remembered_no_more_owe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_forgotten_slaves_must_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slaves, "MAX_OWED", 2)
     cluster = ClusterHarness(max_lost_slaves=1)
     owner = cluster.framework()

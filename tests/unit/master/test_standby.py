@@ -1,4 +1,4 @@
-"""A master that stands by is told to read its files anew: it does so then, not only once it leads."""
+"""A standby master reads its files again at SIGHUP, and not only once it leads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAIT_MS = 10_000
 
 
 class Candidacy:
-    """In place of an `Election`: another master leads until `win`."""
+    """Stands for an `Election`: another master leads until `win`."""
 
     newest: Candidacy
 
@@ -59,7 +59,7 @@ class Candidacy:
 
 
 class Kept:
-    """In place of `ZooKeeperKeys`: nobody has joined, and that is known at once unless a test says otherwise."""
+    """Stands for `ZooKeeperKeys`: nobody has joined, and that is known at once unless a test says otherwise."""
 
     knows_at_once = True
     newest: Kept
@@ -114,7 +114,7 @@ class StandBy:
         return self.policy
 
     def reread(self) -> None:
-        """As SIGHUP has it do so; returns when that is done."""
+        """Read the files again as at SIGHUP; returns when that is done."""
         before = self.policies_read
         self.master.reread_terms()
         wait_until(lambda: self.policies_read > before, "the files to be read")
@@ -170,7 +170,7 @@ def exchange_ops_for_stranger(keyring: Keyring) -> None:
     keyring.authorize({**tables, "stranger": TABLES["ops"]})
 
 
-def test_a_key_that_was_added_is_let_in_at_once_and_one_taken_away_is_refused(standby: StandBy) -> None:
+def test_an_added_key_is_admitted_at_once_and_a_removed_one_refused(standby: StandBy) -> None:
     assert standby.refuses("stranger")
     exchange_ops_for_stranger(standby.keyring)
     standby.reread()
@@ -181,7 +181,7 @@ def test_a_key_that_was_added_is_let_in_at_once_and_one_taken_away_is_refused(st
     assert standby.refuses("ops")
 
 
-def test_who_came_with_a_key_before_it_was_taken_away_is_not_obeyed_by_the_new_leader(
+def test_a_peer_that_came_before_its_key_was_revoked_is_not_obeyed_by_the_new_leader(
     standby: StandBy,
 ) -> None:
     with standby.asked_by("ops") as client:
@@ -229,7 +229,7 @@ def test_a_master_that_has_not_read_the_enrolled_keys_yet_refuses_nobody_and_doe
     try:
         standby.election.win()
         with standby.asked_by("ops") as client:
-            # Whoever is refused does not try again: that has to wait.
+            # A refused peer does not try again, so it must not be refused yet.
             assert client.socket.poll(500) == 0
             assert list(client.link.changes()) == []
             Kept.newest.is_found()

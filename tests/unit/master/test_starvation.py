@@ -1,4 +1,4 @@
-"""How long a framework has been under its share, and why: what `offerd explain` asks."""
+"""How long a framework has been under its share, and why: the answers for `offerd explain`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def causes(cluster: ClusterHarness, name: str = "poor") -> dict[str, int]:
 
 
 def with_a_rich_framework(**settings: Any) -> ClusterHarness:
-    """One slave, all of it in the hands of a framework called rich."""
+    """One slave, completely held by a framework called rich."""
     cluster = ClusterHarness(**settings)
     cluster.slave("cpus=4,mem=4G")
     rich = cluster.framework("rich")
@@ -60,7 +60,7 @@ def test_slaves_with_a_full_disk_are_counted_as_such() -> None:
     assert operator.take(om.Waiting).why == "disk_full"
 
 
-def test_status_says_who_is_under_its_share() -> None:
+def test_status_shows_which_frameworks_are_under_their_share() -> None:
     cluster = with_a_rich_framework()
     cluster.framework("poor")
     cluster.advance(11.0)
@@ -70,7 +70,7 @@ def test_status_says_who_is_under_its_share() -> None:
     assert under == {"rich": False, "poor": True}
 
 
-def test_every_slave_stands_under_what_keeps_it_from_the_framework() -> None:
+def test_every_slave_is_counted_under_what_keeps_it_from_the_framework() -> None:
     policy = Policy(frameworks={"poor": Terms(limit=Resources.of(cpus=100))})
     cluster = ClusterHarness(policy=policy, minimum_offer=Resources.of(cpus=1))
     poor = cluster.framework("poor")
@@ -91,7 +91,7 @@ def test_every_slave_stands_under_what_keeps_it_from_the_framework() -> None:
     assert causes(cluster) == {"filtered": 2}
 
 
-def test_the_part_for_long_tasks_is_named_where_it_is_full() -> None:
+def test_a_full_part_for_long_tasks_is_named() -> None:
     cluster = ClusterHarness()
     cluster.slave("cpus=4,mem=4G")
     other = cluster.framework("other")
@@ -114,7 +114,7 @@ def test_a_limit_and_filters_that_ask_for_more_than_is_free_are_named() -> None:
     assert causes(cluster) == {"filters_ask_for_more": 1}
 
 
-def test_what_is_guaranteed_and_what_is_being_done_about_it() -> None:
+def test_a_guarantee_is_shown_with_what_is_revoked_for_it() -> None:
     policy = Policy(frameworks={"poor": Terms(guarantee=Resources.of(cpus=2))})
     cluster = with_a_rich_framework(policy=policy)
     cluster.framework("poor")
@@ -126,7 +126,7 @@ def test_what_is_guaranteed_and_what_is_being_done_about_it() -> None:
     assert (found.revoking, explained(cluster, "rich").being_revoked) == (1, 1)
 
 
-def test_a_framework_is_asked_for_by_id_or_by_a_name_that_only_one_has() -> None:
+def test_a_framework_is_named_by_id_or_by_an_unambiguous_name() -> None:
     cluster = ClusterHarness()
     first = cluster.framework("poor")
     assert explained(cluster, first.framework_id).name == "poor"
@@ -155,7 +155,7 @@ def test_a_framework_without_a_scheduler_is_not_promised_an_offer() -> None:
     assert causes(cluster) == {"no_scheduler": 1}
 
 
-def test_a_refused_offer_that_a_limit_had_cut_is_no_offer_on_its_way() -> None:
+def test_a_refused_offer_that_a_limit_had_cut_is_not_announced_again() -> None:
     cluster = ClusterHarness(policy=Policy(frameworks={"poor": Terms(limit=Resources.of(cpus=1))}))
     cluster.slave("cpus=4,mem=4G")
     poor = cluster.framework("poor")
@@ -165,7 +165,7 @@ def test_a_refused_offer_that_a_limit_had_cut_is_no_offer_on_its_way() -> None:
     assert causes(cluster) == {"limit_reached": 1}
 
 
-def test_what_is_said_of_an_unresponsive_scheduler_or_slave_is_what_they_get() -> None:
+def test_the_reasons_for_unresponsive_schedulers_and_slaves_are_true() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave("cpus=4,mem=4G")
     poor = cluster.framework("poor", failover_timeout_s=600.0)
@@ -209,7 +209,7 @@ def test_a_framework_that_has_ended_is_promised_no_offer() -> None:
     assert (found.state, [cause.why for cause in found.causes]) == ("ended", ["ended"])
 
 
-def test_what_has_become_free_beside_an_open_offer_is_on_its_way() -> None:
+def test_what_became_free_beside_an_open_offer_will_be_offered() -> None:
     cluster = ClusterHarness(batch_window_s=0.5)
     slave = cluster.slave("cpus=4,mem=4G")
     poor = cluster.framework("poor")

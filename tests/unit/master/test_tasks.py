@@ -75,7 +75,7 @@ def test_an_update_for_a_framework_that_has_ended_is_acknowledged_by_the_master(
     )
 
 
-def test_a_new_master_lets_a_slave_repeat_until_the_scheduler_has_come_or_does_not() -> None:
+def test_a_new_master_lets_a_slave_repeat_until_the_scheduler_has_come_or_cannot() -> None:
     cluster = ClusterHarness()
     slave = cluster.slave()
     absent = cluster.framework(registers=False)
@@ -123,7 +123,7 @@ def test_a_kill_finds_the_slave() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_a_grace_that_is_no_time_is_the_tasks_own() -> None:
+def test_an_invalid_grace_of_a_kill_means_the_tasks_own() -> None:
     _, slave, framework = with_tasks()
     framework.send(m.KillTask(framework.framework_id, TaskID("t0"), grace_s=-1.0))
     assert slave.take(m.KillTask).grace_s is None
@@ -137,14 +137,14 @@ def test_killing_a_task_that_never_was_reports_it_lost() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_killing_a_task_that_has_ended_says_nothing_more() -> None:
+def test_killing_a_task_that_has_ended_reports_nothing_more() -> None:
     cluster, slave, framework = with_tasks()
     slave.finish(framework, "t0")
     framework.send(m.KillTask(framework.framework_id, TaskID("t0")))
     cluster.assert_nothing_else_sent()
 
 
-def test_explicit_reconciliation_says_the_state_of_each() -> None:
+def test_explicit_reconciliation_reports_the_state_of_each() -> None:
     _cluster, slave, framework = with_tasks(4)
     slave.status(framework, "t0", TaskState.RUNNING)
     slave.status(framework, "t2", TaskState.FAILED, 1, reason="COMMAND_EXITED")
@@ -162,7 +162,7 @@ def test_explicit_reconciliation_says_the_state_of_each() -> None:
     assert framework.inbox == []
 
 
-def test_a_hundred_thousand_tasks_are_told_in_parts_however_often_they_are_asked_for(
+def test_a_hundred_thousand_tasks_are_reported_in_parts_however_often_they_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tasks, "RECONCILED_AT_ONCE", 3)
@@ -185,7 +185,9 @@ def test_a_hundred_thousand_tasks_are_told_in_parts_however_often_they_are_asked
     assert cluster.core.next_deadline() > cluster.now
 
 
-def test_who_has_asked_for_all_and_is_gone_is_told_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_asked_for_all_and_is_gone_is_sent_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tasks, "RECONCILED_AT_ONCE", 3)
     cluster, _, framework = with_tasks(8)
     framework.send(m.ReconcileTasks([]))
@@ -197,7 +199,7 @@ def test_who_has_asked_for_all_and_is_gone_is_told_nothing_more(monkeypatch: pyt
     assert not cluster.core.cluster.reconciling
 
 
-def test_implicit_reconciliation_says_the_state_of_all_that_are_open() -> None:
+def test_implicit_reconciliation_reports_the_state_of_all_open_tasks() -> None:
     cluster, slave, framework = with_tasks(3)
     slave.finish(framework, "t1")
     framework.send(m.ReconcileTasks([]))
@@ -278,7 +280,7 @@ def test_an_id_used_again_is_remembered_with_its_latest_end() -> None:
     cluster.assert_nothing_else_sent()
 
 
-def test_ends_that_are_never_acknowledged_are_remembered_only_so_far() -> None:
+def test_the_number_of_unacknowledged_ends_that_are_remembered_is_bounded() -> None:
     cluster, slave, framework = with_tasks(3)
     slave.finish(framework, "t0", "t1", "t2")
     known = cluster.core.cluster.frameworks[framework.framework_id]
@@ -288,8 +290,8 @@ def test_ends_that_are_never_acknowledged_are_remembered_only_so_far() -> None:
 
 
 @pytest.mark.parametrize("is_drained", [True, False])
-def test_the_end_that_a_slave_can_repeat_no_more_is_told_by_reconciliation(is_drained: bool) -> None:
-    """Nobody acknowledged it in time, and its slave is gone."""
+def test_an_end_that_its_slave_can_no_longer_repeat_is_reported_by_reconciliation(is_drained: bool) -> None:
+    """It was not acknowledged in time, and its slave is gone."""
     cluster, slave, framework = with_tasks()
     cluster.lose_peer(framework)
     slave.status(framework, "t0", TaskState.FAILED, 2, reason="COMMAND_EXITED", exit_status=3)
@@ -309,7 +311,7 @@ def test_the_end_that_a_slave_can_repeat_no_more_is_told_by_reconciliation(is_dr
     cluster.assert_nothing_else_sent()
 
 
-def test_an_unacknowledged_end_that_is_not_remembered_either_is_lost_once_its_slave_is_gone() -> None:
+def test_an_unacknowledged_and_forgotten_end_is_lost_once_its_slave_is_gone() -> None:
     cluster, slave, framework = with_tasks(2, max_ended_tasks_per_framework=1)
     slave.finish(framework, "t0", "t1")
     slave.send(m.UnregisterSlave())
@@ -321,7 +323,7 @@ def test_an_unacknowledged_end_that_is_not_remembered_either_is_lost_once_its_sl
 
 
 def test_what_a_slave_repeats_after_its_acknowledgement_was_lost_goes_no_further() -> None:
-    """It stopped before it heard; minutes later it is back, and a scheduler may have forgotten the task by then."""
+    """It stopped before the acknowledgement came, and returns later; its scheduler may have forgotten the task by then."""
     cluster, slave, framework = with_tasks()
     slave.status(framework, "t0", TaskState.RUNNING)
     slave.status(framework, "t0", TaskState.FINISHED, 2)
@@ -351,7 +353,7 @@ def test_an_end_is_passed_on_for_as_long_as_it_is_not_acknowledged_however_many_
     assert slave.inbox == []
 
 
-def test_the_next_task_of_an_id_is_heard_though_the_last_one_was_acknowledged() -> None:
+def test_statuses_of_the_next_task_with_an_id_count_although_the_last_one_was_acknowledged() -> None:
     _, slave, framework = with_tasks()
     for sequence in (1, 2):
         slave.status(framework, "t0", TaskState.FINISHED, sequence)

@@ -23,7 +23,7 @@ def cluster_with(policy: Policy | None = None, module: type[Allocator] = DrfAllo
 
 
 def take_one_cpu_at_a_time(cluster: ClusterHarness, *frameworks: FrameworkPeer, tasks: int) -> dict[str, int]:
-    """Whoever is offered something launches one task of a cpu, until so many run in all; how many each has got."""
+    """Each framework launches one task of a cpu per offer, until `tasks` run in all; returns how many each has."""
     got = {framework.info.name: 0 for framework in frameworks}
     while sum(got.values()) < tasks:
         (framework,) = [each for each in frameworks if each.inbox]
@@ -44,12 +44,12 @@ def test_a_weight_that_was_changed_decides_what_is_offered_from_then_on() -> Non
     one, two = cluster.framework("one", role="one"), cluster.framework("two", role="two")
     assert take_one_cpu_at_a_time(cluster, one, two, tasks=12) == {"one": 6, "two": 6}
     cluster.change_terms(Policy({"one": Terms(weight=2.0)}))
-    # With what both hold counted: 18 of 27 are the heavy one's.
+    # What both held before counts: 18 of 27 are the heavy one's.
     assert take_one_cpu_at_a_time(cluster, one, two, tasks=15) == {"one": 12, "two": 3}
 
 
 @MODULES
-def test_what_everybody_holds_is_known_to_the_new_module(module: type[Allocator]) -> None:
+def test_the_new_module_knows_what_every_framework_holds(module: type[Allocator]) -> None:
     cluster = cluster_with(module=module)
     slave = cluster.slave("cpus=4,mem=4G")
     first = cluster.framework("first")
@@ -65,7 +65,7 @@ def test_what_everybody_holds_is_known_to_the_new_module(module: type[Allocator]
     assert first.inbox[-1] is offered
 
 
-def test_a_guarantee_that_was_given_is_made_true() -> None:
+def test_a_new_guarantee_is_fulfilled() -> None:
     cluster = cluster_with()
     slave = cluster.slave("cpus=2,mem=2G")
     greedy = cluster.framework("greedy")
@@ -86,7 +86,7 @@ def test_a_guarantee_that_was_given_is_made_true() -> None:
     assert slave.inbox == []
 
 
-def test_a_limit_that_was_raised_frees_what_it_held_back() -> None:
+def test_a_raised_limit_frees_what_it_held_back() -> None:
     cluster = cluster_with(Policy({"small": Terms(limit=Resources.parse("cpus=1"))}))
     cluster.slave("cpus=4,mem=4G")
     small = cluster.framework("small", role="small")

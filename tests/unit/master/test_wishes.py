@@ -1,4 +1,4 @@
-"""What a scheduler says in its registration of the offers that it wants: it holds for the very first."""
+"""The offers that a scheduler wants by its registration: they hold for the very first offers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def register(framework: FrameworkPeer, **more: object) -> None:
     assert answer.heeds_wishes
 
 
-def test_a_framework_that_needs_none_is_never_offered_anything() -> None:
+def test_a_framework_that_needs_no_offers_gets_none() -> None:
     cluster = ClusterHarness()
     cluster.slave()
     framework = cluster.framework(registers=False)
@@ -39,7 +39,7 @@ def test_filters_hold_for_the_first_offers() -> None:
     assert framework.offer().slave_id == good.slave_id
 
 
-def test_a_registration_that_is_said_again_changes_them() -> None:
+def test_a_repeated_registration_changes_the_wishes() -> None:
     cluster = ClusterHarness()
     cluster.slave()
     framework = cluster.framework(registers=False)
@@ -48,7 +48,7 @@ def test_a_registration_that_is_said_again_changes_them() -> None:
     framework.offer()
 
 
-def test_a_scheduler_that_stood_by_is_offered_what_it_wished_in_line() -> None:
+def test_a_promoted_standby_is_offered_what_it_asked_for_while_it_waited() -> None:
     cluster = ClusterHarness()
     cluster.slave()
     active = cluster.framework(failover_timeout_s=60.0)

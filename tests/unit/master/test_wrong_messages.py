@@ -1,4 +1,4 @@
-"""Messages that are well-formed and wrong, from peers of every kind: honest peers notice nothing."""
+"""Well-formed but wrong messages from peers of every kind: honest peers do not notice them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REGISTRATIONS = (m.RegisterSlave, m.RegisterFramework)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_honest_peers_notice_nothing_of_wrong_messages(seed: int) -> None:
+def test_honest_peers_do_not_notice_wrong_messages(seed: int) -> None:
     maker = Maker(seed)
     registrations = [maker.message(REGISTRATIONS) for _ in range(maker.random.randint(0, 3))]
     senders = ["stranger", "slave", "framework", "operator"]
@@ -51,7 +51,7 @@ def test_honest_peers_notice_nothing_of_wrong_messages(seed: int) -> None:
 
 
 class AnyDirection:
-    """Decodes what is for schedulers, slaves or operators: a bad peer may become either."""
+    """Decodes messages for schedulers, slaves and operators, since a bad peer may become any of these."""
 
     def decode(self, frame: bytes) -> tuple[int, list[m.Message]]:
         for one in (codec.to_scheduler, codec.to_slave, codec.to_operator):

@@ -81,7 +81,7 @@ def test_a_slave_ends_tasks_by_themselves_by_their_limit_and_by_a_kill(real: boo
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["model", "core"])
-def test_a_slave_holds_long_tasks_to_their_part(real: bool) -> None:
+def test_a_slave_keeps_long_tasks_to_their_part(real: bool) -> None:
     cluster = cluster_of(1, 4, real=real, long_fraction=0.5)
     script = Script(cluster, [(f"long{i}", 5.0, None) for i in range(4)])
     cluster.engine.run(30.0)

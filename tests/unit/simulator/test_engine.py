@@ -17,7 +17,7 @@ def test_calls_are_made_in_the_order_of_their_times() -> None:
     assert engine.now == 10.0
 
 
-def test_calls_of_one_instant_are_made_in_the_order_of_asking() -> None:
+def test_calls_of_one_instant_are_made_in_the_order_of_their_requests() -> None:
     engine = Engine()
     seen: list[object] = []
     for i in range(20):

@@ -102,7 +102,7 @@ def test_a_framework_that_learns_loses_less_where_all_are_killed() -> None:
 # -- The others ---------------------------------------------------------------------------------------------------------
 
 
-def test_sharing_speeds_up_who_has_much_to_do_and_fills_the_cluster() -> None:
+def test_sharing_speeds_up_busy_frameworks_and_fills_the_cluster() -> None:
     result = run("macro")
     sums = {str(row["framework"]): row["speedup"] for row in table(result, "sums")}
     assert isinstance(sums["Large Hadoop"], float)

@@ -63,7 +63,7 @@ def test_intervals_contain_the_truth_as_often_as_they_say() -> None:
     assert 0.93 < hits / 2000 < 0.97
 
 
-def test_one_value_tells_nothing_of_its_spread() -> None:
+def test_one_value_has_no_spread() -> None:
     estimate = Estimate.of([3.0])
     assert estimate.mean == 3.0
     assert math.isnan(estimate.half_width)

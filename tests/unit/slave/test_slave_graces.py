@@ -19,7 +19,7 @@ from offerd_slave.settings import SlaveSettings
 
 LONG_S = 2e6
 NOT_S = (LONG_S, 1e9)
-"""Other graces are refused with the message: see `test_graces_and_time_outs_that_are_no_times_are_no_messages`."""
+"""Other graces are refused with the message: see `test_messages_with_invalid_graces_and_time_outs_are_not_decoded`."""
 
 
 def kills(bench: Bench) -> list[float | None]:
