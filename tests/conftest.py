@@ -1,4 +1,4 @@
-"""What every ring of tests shares: Hypothesis' profile, the marker `root`, and no silent skips under CI."""
+"""Shared by all rings of tests: Hypothesis' profile, the marker `root`, and no silent skips under CI."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import settings
 
 from helpers import leftovers
 
-# Whoever runs the tests in the background may have SIGINT ignored, and all that they start would inherit that.
+# If the tests run in the background, SIGINT may be ignored, and all programs that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Whoever connects looks for keys in the store of credentials: never in that of the account which runs the tests.
+# Clients look for keys in a store of credentials, which must not be that of the account that runs the tests.
 CONFIG = tempfile.mkdtemp(prefix="offerd-config-")
 os.environ["OFFERD_CONFIG"] = CONFIG
 for name in ("OFFERD_MASTER", "OFFERD_KEY", "OFFERD_MASTER_KEY"):
@@ -24,8 +24,8 @@ for name in ("OFFERD_MASTER", "OFFERD_KEY", "OFFERD_MASTER_KEY"):
 
 UNDER_CI = os.environ.get("CI") == "true"
 
-# A deadline measures what else the machine does, not the code. Under CI the same examples run every time, so
-# that a failure there is one that the change made.
+# A deadline would measure the load of the machine, not the code. Under CI the same examples run every time, so
+# that a failure is due to the change.
 settings.register_profile("offerd", deadline=None, print_blob=True, derandomize=UNDER_CI)
 settings.load_profile("offerd")
 
@@ -36,7 +36,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `root` where we are not."""
+    """Skip tests marked `root` for other users."""
     if os.geteuid() == 0:
         return
     for item in items:
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Under CI turn a skip into a failure: what never runs there proves nothing."""
+    """Under CI turn a skip into a failure: a test that never runs proves nothing."""
     if UNDER_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI counts as a failure: {report.longrepr}"
@@ -53,7 +53,7 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
-    """A test that fails half-way ends what it has started, or others would meet that."""
+    """End the programs that a failed test has started, so that they do not disturb others."""
     with leftovers.ended_if_it_fails():
         yield
 

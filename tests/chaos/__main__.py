@@ -25,12 +25,12 @@ from offerd_cli.local_cluster import LocalCluster
 from offerd_slave.settings import SlaveSettings
 
 SETTLE_S = 90.0
-"""After the last fault: how long the cluster has to bring every task to its end."""
+"""How long after the last fault every task may take to end."""
 RECOUNT_S = SlaveSettings().update_retry_s + 2.0
-"""After the last task's end: until slaves have repeated what they still have to say, a second end among it."""
+"""How long after the last task's end slaves may repeat statuses, of which none may be a second end."""
 PAUSE_S = (0.3, 3.0)
 RECORDED_S = 20.0
-"""How long daemons have to write what they have seen."""
+"""How long daemons may take to write their recordings."""
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def run(seed: int, seconds: float, tasks: int, *, quiet: bool = False) -> bool:
 
 
 def disturb(faults: Faults, ledger: Ledger, seconds: float, quiet: bool) -> None:
-    """Fault after fault, with what repairs are due in between."""
+    """Cause fault after fault, and do the repairs that are due in between."""
     begun = time.monotonic()
     next_at = begun + 1.0
     while (now := time.monotonic()) < begun + seconds:
@@ -90,7 +90,7 @@ def disturb(faults: Faults, ledger: Ledger, seconds: float, quiet: bool) -> None
 
 
 def settle(faults: Faults, ledger: Ledger, quiet: bool) -> None:
-    """All is mended; every task comes to its end, and a while later none has come to a second one."""
+    """Repair everything, wait for the end of every task, and then for a while, in which none may end a second time."""
     faults.mend(everything=True)
     say("        all is mended", quiet=quiet)
     give_up_at = time.monotonic() + SETTLE_S
@@ -104,7 +104,7 @@ def settle(faults: Faults, ledger: Ledger, quiet: bool) -> None:
 
 
 def keep_recordings(cluster: LocalCluster) -> Path:
-    """Have each daemon that runs write what it has seen; returns where all of that is."""
+    """Have each running daemon write its recording; returns the directory of all recordings."""
     kept = Path(tempfile.mkdtemp(prefix="offerd-recordings-"))
     running = [daemon for daemon in (*cluster.masters, *cluster.slaves) if daemon.running]
     directories = [cluster.base, *(slave.work_dir for slave in cluster.slaves if slave.work_dir is not None)]

@@ -25,7 +25,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Network:
-    """A network namespace joined to ours by a pair of interfaces. Root only."""
+    """A network namespace connected to this one by a pair of interfaces. Root only."""
 
     def __init__(self) -> None:
         self.name = f"offerd{os.getpid() % 100_000}"
@@ -34,7 +34,7 @@ class Network:
         self._interface = f"v{self.name}"
 
     def make(self) -> None:
-        """Raises `OSError` where that is not allowed."""
+        """Make the interfaces. Raises `OSError` if that is not allowed."""
         _ip("netns", "add", self.name)
         _ip("link", "add", self._interface, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         _ip("addr", "add", f"{self.ours}/24", "dev", self._interface)
@@ -58,7 +58,7 @@ def _ip(*words: str) -> None:
 
 
 class ChaosCluster(LocalCluster):
-    """Everything that can be disturbed, by name. What this host cannot do is in `missing`."""
+    """The cluster with all that can be disturbed. `missing` names faults that this host does not support."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -147,7 +147,7 @@ class ChaosCluster(LocalCluster):
             daemon.words[daemon.words.index("--work-dir") + 1] = str(work_dir)
         elif number == 3 and self.network is not None:
             program = ["ip", "netns", "exec", self.network.name, *program]
-        # A slave that is ended by chaos leaves its tasks running; they are swept when all is over.
+        # A slave that chaos ends leaves its tasks running; they are swept at the end.
         daemon.words.remove("--ephemeral")
         return Daemon(daemon.name, daemon.words, daemon.log, work_dir, environment, program)
 
@@ -172,7 +172,7 @@ class ChaosCluster(LocalCluster):
         raise OfferdError("no master of ours leads")
 
     def mortals(self) -> Sequence[Daemon]:
-        """Whom chaos may kill and freeze."""
+        """The daemons that chaos may kill and freeze."""
         return [*self.masters, *self.slaves]
 
     # -- ending -------------------------------------------------------------------------------------------------------

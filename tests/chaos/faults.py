@@ -1,4 +1,4 @@
-"""What goes wrong, and how it is mended: each fault says what it does, does it, and names when which repair is due."""
+"""Faults and their repairs: each fault is described, caused, and has a repair that becomes due later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Fault = Callable[[], str]
 
 
 DEPOSED = ("no longer leads", "cannot be sure that it still leads")
-"""The last words of a master that ended because another one leads, or may; with status 1."""
+"""The last log lines of a master that has ended with status 1 because another one leads, or may lead."""
 
 
 class Faults:
@@ -56,7 +56,7 @@ class Faults:
         ]
 
     def strike(self) -> str:
-        """Something goes wrong; says what. Empty if that could not go wrong now."""
+        """Cause a fault; returns its description, or empty if it is not possible now."""
         weights = [weight for weight, _ in self._all]
         ((_, fault),) = self.random.choices(self._all, weights)
         what = fault()
@@ -135,7 +135,7 @@ class Faults:
     # -- what slaves have started ---------------------------------------------------------------------------------------
 
     def _executors(self) -> list[psutil.Process]:
-        """Of this cluster: they run in sandboxes beneath its directories."""
+        """The executors of this cluster: they run in sandboxes below its directories."""
         directories = [str(self.cluster.base)]
         if self.cluster.disk is not None:
             directories.append(str(self.cluster.disk))
@@ -157,7 +157,7 @@ class Faults:
         return ""
 
     def kill_shim(self) -> str:
-        """Who waits for an executor: its parent."""
+        """Kill the parent of an executor, which is its shim."""
         executors = self._executors()
         if not executors:
             return ""
@@ -214,7 +214,7 @@ class Faults:
         return f"fill slave-2's disk for {seconds:g} s"
 
     def flip_byte(self) -> str:
-        """In what a slave that was killed has written down."""
+        """Flip a byte in a file of a killed slave."""
         slave = self.random.choice(self.cluster.slaves)
         if slave.work_dir is None or not self._kill(slave, 0.5):
             return ""

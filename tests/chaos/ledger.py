@@ -93,7 +93,7 @@ class Ledger(offerd.Scheduler):
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def complaints(self) -> list[str]:
-        """What does not balance, a line each."""
+        """A line for each task that is not as it must be."""
         found = []
         for number in range(self.count):
             task_id = TaskID(f"t{number}")
@@ -107,7 +107,7 @@ class Ledger(offerd.Scheduler):
         return found
 
     def summary(self) -> str:
-        """How they ended."""
+        """How many tasks ended in which way."""
         reasons = Counter(
             f"{status.state.name.lower()}{f' ({status.reason})' if status.reason else ''}"
             for statuses in self.terminal.values()

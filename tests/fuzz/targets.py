@@ -34,7 +34,7 @@ PRINCIPALS = {
 
 
 def decode(data: bytes) -> None:
-    """Bytes as they are, and frames made of them that are often of a wrong shape, through each decoder."""
+    """Pass the bytes, and frames made of them that are often invalid, through each decoder."""
     for name in CODECS:
         spoken: codec.Codec[Any] = getattr(codec, name)
         for frame in (data, SPOILT[name].frame(Choices(data))):
@@ -47,7 +47,7 @@ def decode(data: bytes) -> None:
 
 
 class _Signing(ClusterHarness):
-    """What the peers send is signed by their principals."""
+    """A harness in which messages are signed by principals."""
 
     hostile = False
 
@@ -56,7 +56,7 @@ class _Signing(ClusterHarness):
         self.turn(Signed(peer.peer, message, who))
 
     def _perform(self, actions: list[Action]) -> None:
-        """From the first hostile message on, a peer may be answered as another kind than it was: only written, not read."""
+        """After a hostile message a peer may be answered as another kind of peer, so answers are encoded but not decoded."""
         if not self.hostile:
             super()._perform(actions)
             return
@@ -68,7 +68,7 @@ class _Signing(ClusterHarness):
 
 
 def master(data: bytes) -> None:
-    """A slave, a framework and an operator with keys say what they like to a master's core; time passes in between."""
+    """Hostile messages of a slave, a framework and an operator with keys to a master's core, with time passing in between."""
     choices = Choices(data)
     cluster = _Signing(checks_invariants=False)
     slave = cluster._peer(SlavePeer, codec.to_slave)
@@ -114,7 +114,7 @@ def master(data: bytes) -> None:
 
 
 def slave(data: bytes) -> None:
-    """A slave's core hears an executor of its own, and a master, saying what they like."""
+    """Hostile messages of an executor and a master to a slave's core."""
     choices = Choices(data)
     bench = Bench()
     container_id = bench.running(slave_task("t1"), slave_task("t2", limit_s=None))
@@ -143,7 +143,7 @@ def slave(data: bytes) -> None:
 
 
 def scheduler(data: bytes) -> None:
-    """A scheduler's core hears a master say what it likes."""
+    """Hostile messages of a master to a scheduler's core."""
     choices = Choices(data)
     core = SchedulerCore(m.FrameworkInfo("f", FrameworkID("F-1")))
     hostile = Hostile(

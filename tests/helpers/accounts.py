@@ -1,4 +1,4 @@
-"""Runs things as another account of this host, one without any right: uid and gid 65534, no groups, no capabilities."""
+"""Run commands as an account of this host without any rights: uid and gid 65534, no groups, no capabilities."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def _is_open_to_all(path: Path) -> bool:
-    """Whether any account gets there and may run (or enter) it."""
+    """Whether any account can reach it and run (or enter) it."""
     real = path.resolve()
     return all(each.stat().st_mode & 0o001 for each in (real, *real.parents))
 
 
 def _interpreter() -> str:
-    """Ours, or one of the same version, which can load what ours has installed; empty if other accounts reach neither."""
+    """This Python, or another of its version that can import its packages; empty if other accounts can run neither."""
     found = (sys.executable, shutil.which(_VERSION, path="/usr/bin:/usr/local/bin"))
     return next((each for each in found if each and _is_open_to_all(Path(each))), "")
 
 
 def _source_path() -> list[str]:
-    """Where the packages are that the interpreter is to find."""
+    """The directories of the packages that the interpreter needs."""
     return [
         entry
         for entry in sys.path
@@ -38,7 +38,7 @@ def _source_path() -> list[str]:
 
 
 def as_nobody(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program as that account, in an environment of its own, to the end."""
+    """Run a program to its end as that account, with only this environment."""
     setpriv = [
         "setpriv",
         f"--reuid={NOBODY}",
@@ -60,7 +60,7 @@ def as_nobody(*words: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def offerd_as_nobody(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the `offerd` command as that account. Skips the test where it reaches no interpreter."""
+    """Run the `offerd` command as that account. Skips the test if the account can run no interpreter."""
     python = _interpreter()
     if not python or not _is_open_to_all(Path(offerd.__file__).parent):
         pytest.skip("other accounts cannot reach Python or the sources here")

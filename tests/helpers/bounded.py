@@ -1,6 +1,6 @@
-"""Any message that its reader takes, with a liking for what lies at the bounds: what a hostile peer would send.
+"""Random messages that a reader accepts, often with values at the bounds, as a hostile peer would send.
 
-Drawn from a seed and not by Hypothesis, which takes minutes over values of this size: a seed that fails fails again.
+They are made from a seed, as Hypothesis takes minutes for values of this size; a failing seed fails again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from offerd.values.bounds import MAX_AMOUNT, MAX_LISTS, MAX_NAMES
 from offerd.wire import codec
 
 WORDS = ["", "x", "F-9-1", "S-9-1", "t1", "default", "../..", "a b", "\n", "\x1b[2J", "x" * 200]
-"""Names that may mean something to somebody, and others."""
+"""Names that may exist in a test, and others."""
 NAMES = ["cpus", "mem", "gpus", "ports", "disks", "x" * 40, "ü" * 64]
 
 
@@ -26,18 +26,18 @@ class Maker:
         self.random = random.Random(seed)
 
     def message(self, kinds: tuple[type, ...]) -> Any:
-        """Of one of these kinds, and no larger than a peer's may be."""
+        """A message of one of these kinds, not larger than the limit."""
         while True:
             made = self.struct(self.random.choice(kinds))
             if len(codec.encode_message(made)) < codec.MAX_EXECUTOR_BYTES:
                 return made
 
     def struct(self, kind: type[Any]) -> Any:
-        """Any value of a message, or of what messages carry."""
+        """A random value of this struct."""
         if kind is Resources:
             return self._resources()
         fields = inspect.type_info(kind).fields  # type: ignore[attr-defined]
-        # Some as they come, or nothing would ever pass the checks of all of them together.
+        # Some fields keep their defaults, or no message would ever pass all checks.
         return kind(
             **{
                 field.name: self._of_type(field.type)
@@ -90,7 +90,7 @@ class Maker:
         return draw.choice([draw.randint(1, 5000), draw.randint(1, MAX_AMOUNT), MAX_AMOUNT, 1 << 53])
 
     def _spans(self) -> list[tuple[int, int]]:
-        """Some ranges with a number between each two, as far as numbers go."""
+        """Some ranges with gaps between them, up to the largest numbers."""
         draw = self.random
         start, length = draw.choice([0, 1, 31_000, draw.randint(0, MAX_AMOUNT)]), draw.choice([0, 1, 1000])
         found: list[tuple[int, int]] = []

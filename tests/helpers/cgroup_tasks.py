@@ -1,4 +1,4 @@
-"""Tasks by hand for tests of the cgroups module: processes that a test itself puts into a task's cgroup, as executors do."""
+"""Tasks for tests of the cgroups module: the test puts processes into a task's cgroup, as executors do."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TaskBed(Bed):
         )
 
     def cgroup(self, name: str = "") -> Path:
-        """Of the container, or of one of its tasks."""
+        """The cgroup of the container, or of one of its tasks."""
         assert self.box is not None
         (found,) = Path("/sys/fs/cgroup").glob(f"**/offerd.slice/*-{self.box.container_id}")
         return found / "tasks" / leaf_name(TaskID(name)) if name else found
@@ -55,7 +55,7 @@ class TaskBed(Bed):
     def task(
         self, name: str, *argv: str, user: int = 0, cpus: float = 0.5, mem: str | int = "64M"
     ) -> subprocess.Popen[bytes] | None:
-        """Make its limits as the slave does, and run a command in it if there is one."""
+        """Set a task's limits as the slave does, and run a command in its cgroup if there is one."""
         if self.box is None:
             self.start()
         assert self.box is not None
@@ -66,7 +66,7 @@ class TaskBed(Bed):
         return self.run(name, *argv, user=user) if argv else None
 
     def run(self, name: str, *argv: str, user: int = 0) -> subprocess.Popen[bytes]:
-        """A command in a task's cgroup, as this user."""
+        """Run a command in a task's cgroup, as this user."""
         procs = self.cgroup(name) / "cgroup.procs"
         become = f"setpriv --reuid={user} --regid={user} --clear-groups" if user else ""
         words = ["sh", "-c", f'echo $$ > {procs}; exec {become} "$@"', "sh", *argv]
@@ -76,7 +76,7 @@ class TaskBed(Bed):
         return process
 
     def end(self, name: str) -> None:
-        """As the slave does it when the executor has reported the end."""
+        """Clean up a task, as the slave does when its executor has reported the end."""
         assert self.box is not None
         container_id = self.box.container_id
         wait_until(lambda: self.isolation.cleanup_task(container_id, TaskID(name)), f"{name} is gone")
@@ -93,7 +93,7 @@ class TaskBed(Bed):
 
 @contextmanager
 def task_bed(work_dir: Path, options: IsolationOptions = DEFAULT_OPTIONS) -> Iterator[TaskBed]:
-    """A bed that is closed, whatever happens in it."""
+    """A bed that is always closed."""
     made = TaskBed(work_dir, options)
     try:
         yield made
@@ -110,6 +110,6 @@ def has_execed(pid: int, program: str) -> bool:
 
 
 def eater(mib: int, *, then: str = "signal.pause()") -> list[str]:
-    """A command that holds so much memory."""
+    """A command that uses this much memory."""
     code = f"import os, signal, time; held = bytearray({mib} << 20); print('held', flush=True); {then}"
     return [sys.executable, "-S", "-E", "-c", code]

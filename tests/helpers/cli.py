@@ -1,4 +1,4 @@
-"""Runs the `offerd` command as people do: a process of its own, against a cluster of the test's."""
+"""Run the `offerd` command as a process, on a test's cluster."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from helpers import leftovers
 from offerd_cli.local_cluster import OFFERD, LocalCluster
 
 WAIT_S = 40.0
-"""Long enough for a machine that has much else to do: who waits in vain is slow, and nobody else."""
+"""Long enough for a busy machine. Only a failing test waits so long."""
 _NOTHING: dict[str, Any] = {"stdin": subprocess.DEVNULL}
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:
-    """Wait for a condition, looking often; fails with `what` was waited for."""
+    """Wait for a condition, checking often. A failure says `what` was waited for."""
     give_up_at = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < give_up_at, f"waited {timeout_s:g} s in vain for {what}"
@@ -30,7 +30,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = WA
 
 
 def environment(cluster: LocalCluster | None, **more: str) -> dict[str, str]:
-    """This process's, with the cluster's address and without colours."""
+    """This process's environment, with the cluster's address and without colours."""
     base = {**os.environ, "NO_COLOR": "1", **more}
     if cluster is not None:
         base["OFFERD_MASTER"] = cluster.address
@@ -48,7 +48,7 @@ def offerd(
     cwd: Path | None = None,
     timeout_s: float = 60.0,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run to the end."""
+    """Run a command to its end."""
     return subprocess.run(
         words(*arguments),
         # A pipe that will be empty is no empty one yet.
@@ -64,7 +64,7 @@ def offerd(
 def begin(
     cluster: LocalCluster | None, *arguments: str, under: Sequence[str] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start it and go on; `under` is what its own words are the arguments of."""
+    """Start a command without waiting; `under`: a command line that runs it, as `setpriv ...`."""
     return leftovers.start(
         [*under, *words(*arguments)],
         stdin=subprocess.DEVNULL,
@@ -84,7 +84,7 @@ def listing(cluster: LocalCluster, *arguments: str) -> dict[str, Any]:
 
 
 def processes_with(argument: str) -> list[int]:
-    """The pids of processes other than shells and clients that have this very argument on their command line."""
+    """The pids of processes, except shells and clients, that have exactly this argument on their command line."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
@@ -101,7 +101,7 @@ def pids_of(program: str) -> list[int]:
     """The pids of processes that run this file now. psutil would remember what they ran before they executed it."""
     found = []
     for pid in psutil.pids():
-        # It may be gone, or be the kernel's own.
+        # It may be gone, or be a kernel thread.
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/exe") == program:
                 found.append(pid)

@@ -1,4 +1,4 @@
-"""Where CPython's own tests of executors are: with this Python, or from Debian's package; else why not."""
+"""Find CPython's own tests of executors: with this Python, or in Debian's package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = (
     "util", "executor", "test_as_completed", "test_deadlock", "test_future", "test_init", "test_process_pool", "test_shutdown",
     "test_wait",
 )  # fmt: skip
-"""Of what is one module in Python 3.11, and a package in later ones."""
+"""The parts of the tests, which are one module in Python 3.11 and a package in later versions."""
 
 
 def why_not_here() -> str:
@@ -34,7 +34,7 @@ def why_not_here() -> str:
 
 
 def load() -> Any:
-    """The module, or all parts of the package in one namespace. What it defines travels by value: slaves need not have it."""
+    """The module, or all parts of the package in one namespace. Its functions are sent by value, as slaves do not have it."""
     if importlib.util.find_spec("test") is not None and importlib.util.find_spec(NAME) is not None:
         whole = importlib.import_module(NAME)
         modules = [whole]

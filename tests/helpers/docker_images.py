@@ -1,4 +1,4 @@
-"""Root file systems for test images, made of what this host has: no registry is asked."""
+"""Root file systems for test images, made from files of this host, without a registry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def busybox_image() -> bytes:
 
 
 def python_image() -> bytes:
-    """This Python with what its executors import, and busybox: as an image of somebody who builds on offerd."""
+    """This Python with the modules of its executors, and busybox, as in an image made for offerd."""
     content = io.BytesIO(busybox_image())
     library = Path(sysconfig.get_path("stdlib"))
     packages = Path(sysconfig.get_path("purelib"))
@@ -61,7 +61,7 @@ def python_image() -> bytes:
 
 
 def _libraries(files: list[Path]) -> set[str]:
-    """What the loader finds for these."""
+    """The shared libraries that the loader finds for these files."""
     said = subprocess.run(["ldd", *files], capture_output=True, text=True, check=False).stdout
     words = (
         word for line in said.splitlines() if "=>" in line or "ld-linux" in line for word in line.split()

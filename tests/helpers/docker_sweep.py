@@ -1,8 +1,8 @@
-"""The end of a test's Docker engine, however it has died: its processes, containers, cgroups, mounts and folder.
+"""Remove everything of a test's Docker engine, however it has died: processes, containers, cgroups, mounts and folder.
 
 A killed dockerd leaves containerd, shims and containers running, and mounts in its folder: of overlays, of network
-namespaces, with live-restore of its data. Who owns a folder holds a lock in it, so that the next test run can sweep what a
-killed one has left.
+namespaces, with live-restore of its data. The owner of a folder holds a lock in it, so that the next test run can
+sweep what a killed one has left.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Folder:
-    """A new one for an engine, short enough for a socket's path. All that an engine makes is in it, or in its cgroups."""
+    """A new folder for an engine, short enough for a socket's path. All that an engine makes is in it, or in its cgroups."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -41,13 +41,13 @@ class Folder:
         return f"/{self.path.name}"
 
     def close(self) -> None:
-        """Afterwards nothing of it is left."""
+        """Remove everything of it."""
         sweep(self.path)
         os.close(self._lock)
 
 
 def sweep_dead_owners() -> None:
-    """What killed test runs have left."""
+    """Remove what killed test runs have left."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
         with suppress(FileNotFoundError, BlockingIOError), open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +65,7 @@ def sweep(folder: Path) -> None:
 
 
 def _killed(folder: Path) -> list[psutil.Process]:
-    """Who was there to be killed: engines, shims, and all who are in the containers' cgroups."""
+    """Kill engines, shims, and everything in the containers' cgroups; returns the processes found."""
     found = processes(folder)
     for process in found:
         with suppress(psutil.NoSuchProcess):
@@ -74,7 +74,7 @@ def _killed(folder: Path) -> list[psutil.Process]:
 
 
 def processes(folder: Path) -> list[psutil.Process]:
-    """Those that an engine of this folder has started: its path is on their command line, or they are in its cgroups."""
+    """Processes that an engine of this folder has started: its path is on their command line, or they are in its cgroups."""
     inside = {int(pid) for group in _groups(folder) for pid in (group / "cgroup.procs").read_text().split()}
     found = []
     for process in psutil.process_iter():
@@ -87,13 +87,13 @@ def processes(folder: Path) -> list[psutil.Process]:
 
 
 def mounts(folder: Path) -> list[str]:
-    """All in the folder, in the order in which they were mounted."""
+    """The mounts in the folder, in the order in which they were made."""
     places = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
     return [place for place in places if place.startswith(f"{folder}/")]
 
 
 def _groups(folder: Path) -> Iterator[Path]:
-    """The deepest first."""
+    """Its cgroups, the deepest first."""
     for hierarchy in {CGROUPS, *(each.resolve() for each in CGROUPS.iterdir())}:
         for directory, _, _ in os.walk(hierarchy / folder.name, topdown=False):
             yield Path(directory)

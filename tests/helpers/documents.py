@@ -1,4 +1,4 @@
-"""The commands that documents show, as they stand there."""
+"""The commands that documents show, unchanged."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _COMMAND = re.compile(r"(?:[A-Z_]+=\S* )*(?:offerd|make|deploy/\S+|\.venv/bin/\S
 
 
 def documents() -> list[str]:
-    """Those that people read, by their place in the checkout."""
+    """The documents for people, by their path in the checkout."""
     return sorted(str(path.relative_to(ROOT)) for name in DOCUMENTS for path in ROOT.glob(name))
 
 
 def commands(document: str, *, after: str = "") -> list[str]:
-    """All of its commands, or those of the first block after some words: without prompts and comments, one line each."""
+    """All commands of a document, or those of the first block after some words: without prompts and comments, one per line."""
     text = (ROOT / document).read_text()
     blocks = list(_BLOCK.finditer(text, text.index(after)))
     found = [_of_block(*block.groups(default="")) for block in (blocks[:1] if after else blocks)]
@@ -26,7 +26,7 @@ def commands(document: str, *, after: str = "") -> list[str]:
 
 
 def _of_block(language: str, fenced: str, indented: str) -> list[str]:
-    """Lines after a prompt, all lines of a block of the shell's, or those indented that begin as a command does."""
+    """Lines after a prompt, all lines of a shell block, or indented lines that begin like a command."""
     lines = re.sub(r" *\\\n *", " ", fenced or indented).splitlines()
     if language == "sh":
         found = [line for line in lines if line.strip()]

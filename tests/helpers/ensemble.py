@@ -20,7 +20,7 @@ needs_zookeeper = pytest.mark.skipif(
 
 
 class Ensemble:
-    """Started when entered, gone when left."""
+    """A context manager that starts the servers and removes them."""
 
     def __init__(self, directory: Path, servers: int = 1) -> None:
         self._ports = zookeeper.free_ports(servers)
@@ -48,7 +48,7 @@ class Ensemble:
             process.wait()
 
     def modes(self) -> list[str]:
-        """leader, follower or standalone; empty for one that serves nobody."""
+        """The servers' modes: leader, follower or standalone; empty for one that does not serve."""
         return [zookeeper.mode(ports.client) for ports in self._ports]
 
     def start(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""A `ClusterExecutor` whose calls end as a test says, without a cluster: what its tests share."""
+"""A `ClusterExecutor` without a cluster, whose calls end as a test says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLAVE = Resources.of(cpus=4, mem="4G")
 
 
 def call_here(task: TaskInfo) -> TaskStatus:
-    """Does what the python executor does, in the fake master's thread."""
+    """Make the call as the python executor does, in the fake master's thread."""
     call = calls.unpack_call(task.data)
     args, kwargs = pickle.loads(call.arguments)
     try:
@@ -31,22 +31,22 @@ def call_here(task: TaskInfo) -> TaskStatus:
 
 
 def finished(task: TaskInfo, result: calls.Result) -> TaskStatus:
-    """With this result, sealed as the executor does that was given the call."""
+    """A finished status with this result, sealed as the executor does."""
     data = calls.pack_result(result, calls.unpack_call(task.data).key)
     return TaskStatus(task.task_id, TaskState.FINISHED, 1, data=data)
 
 
 def runs_on(task: TaskInfo) -> None:
-    """Never ends by itself."""
+    """A task that never ends by itself."""
 
 
 def ends(state: TaskState, reason: str) -> Outcome:
-    """Every task ends so."""
+    """Every task ends in this state."""
     return lambda task: TaskStatus(task.task_id, state, 1, reason, message="because")
 
 
 def first(times: int, before: Outcome, after: Outcome = call_here) -> Outcome:
-    """The first so many tasks end as `before` says."""
+    """The first `times` tasks end as `before` says, later ones as `after`."""
     count = itertools.count(1)
     return lambda task: before(task) if next(count) <= times else after(task)
 

@@ -1,4 +1,4 @@
-"""Directories that look like cgroup v2 of some kernel: what is made there has its control files at once, or some of them."""
+"""Directories that look like cgroup v2 of some kernel: a new one has all control files at once, or some of them."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ FILES = {
     "io.pressure": "some avg10=3.00 avg60=0.00 avg300=0.00 total=0",
     "cpuset.cpus": "",
 }
-"""Every file that offerd writes or reads, as a new cgroup has it."""
+"""All files that offerd writes or reads, with the contents of a new cgroup."""
 
 
 _set_property = Controller.set_property
 
 
 def files_have_no_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written replaces what stood there, as in a control file and not in a plain one."""
+    """Make a write replace the old contents, as in control files but not in plain ones."""
     monkeypatch.setattr(Controller, "set_property", _set_whole)
 
 
@@ -68,7 +68,7 @@ class FakeCgroups:
         monkeypatch.setattr(tree, "_rmdir", self._remove)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         files_have_no_length(monkeypatch)
-        # What is written as `+cpu` is read as `cpu`.
+        # Written as `+cpu`, read as `cpu`.
         monkeypatch.setattr(Words, "sanitize_set", lambda _, names: " ".join(sorted(names)))
         self.make(str(root))
         mount = f"30 25 0:26 / {root} rw - cgroup2 cgroup2 rw"

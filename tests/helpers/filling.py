@@ -1,4 +1,4 @@
-"""Algorithm 1 of the DRF paper, progressive filling, over an allocation module: as a master does it with one large slave."""
+"""Algorithm 1 of the DRF paper, progressive filling, with an allocation module, as a master does with one large slave."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def fill(
     demands: Mapping[FrameworkID, Resources],
     limits: Mapping[FrameworkID, int] | None = None,
 ) -> list[FrameworkID]:
-    """Give one task to the first in the module's order whose task still fits, until none fits; returns the picks. Who does
-    not fit is passed over. Ties go to the lower id: nobody is said to have been offered anything.
+    """Give one task to the first in the module's order whose task still fits, until none fits; returns the picks. A framework
+    whose task does not fit is skipped. Ties go to the lower id, as no offers are noted.
     """
     left = total
     picks: list[FrameworkID] = []

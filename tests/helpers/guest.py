@@ -1,4 +1,4 @@
-"""A machine with a kernel of its own, booted for what needs cgroup v2 on a host that has none: QEMU and Debian's kernel.
+"""A virtual machine for tests that need cgroup v2 on a host without it: QEMU with Debian's kernel.
 
 The guest sees this host's files (through 9p, read-only; what it writes stays in its memory) at their places, so the
 checkout and its virtual environment are just there. Pid 1 is `guest_init.sh`, or systemd where that is wanted. It runs one
@@ -33,17 +33,17 @@ SYSTEMD_FILES = {
     "/usr/lib/systemd/user/dbus.socket": "dbus-user-session",
     "/lib/systemd/system/dbus.socket": "dbus",
 }
-"""What a guest needs besides, in which systemd is pid 1."""
+"""Programs that a guest with systemd as pid 1 also needs."""
 CONTROLLERS = {"cpu", "memory", "pids"}
 DISK_BYTES = 2 << 30
-"""Of the scratch disk; a file with holes."""
+"""Size of the scratch disk, a sparse file."""
 BOOT_LIMIT_S = 240.0
 """Some 10 s on an idle machine of two cores, without KVM."""
 LONGEST_S = 86400.0
 LOCKUP_WORDS = "watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1"
 """A kernel that has not switched tasks for 60 s panics, with the stacks of its processors on the console."""
 CONSOLE_LINES = 120
-"""Of the console, shown when a guest dies."""
+"""Lines of the console that are shown when a guest dies."""
 
 
 class GuestFailed(Exception):
@@ -56,7 +56,7 @@ class GuestFailed(Exception):
 
 
 def host_has_v2() -> bool:
-    """Whether this host itself has a v2 hierarchy with controllers, and we may use it."""
+    """Whether this host has a v2 hierarchy with controllers that the tests may use."""
     try:
         controllers = Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
     except OSError:
@@ -134,7 +134,7 @@ class Guest:
         words = _qemu_words(kernel, folder, cpus, mem, interactive, "offerd.systemd" if systemd else "")
         for name in ("port.in", "port.out"):
             os.mkfifo(folder / name)
-        # Opened for both, so that nobody waits for the other end.
+        # Opened for reading and writing, so that neither end waits for the other.
         self._port = os.open(folder / "port.out", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._buffer = b""
         with open(folder / "qemu.err", "wb") as errors:
@@ -222,7 +222,7 @@ def _qemu_words(kernel: Path, folder: Path, cpus: int, mem: str, interactive: bo
 
 
 def _opened() -> str:
-    """What lets other users of the guest run this Python and this checkout, which may lie in somebody's home."""
+    """Commands that let other users of the guest read this Python and this checkout, which may be in a closed home."""
     places = (Path(sys.base_prefix).resolve(), ROOT)
     return (
         shlex.join(["chmod", "a+x", *sorted({str(parent) for place in places for parent in place.parents})])

@@ -11,7 +11,7 @@ first_part() {
         insmod "$module"
     done
     mkdir /lower /rw /newroot
-    # Nothing changes below while we look: cached for good.
+    # The files do not change, so they can be cached for good.
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /lower
     mount -t tmpfs rw /rw
     mkdir /rw/upper /rw/work
@@ -48,7 +48,7 @@ second_part() {
 # systemd is pid 1 and runs the command as a service of its own, after as little else as possible: of the host's services none
 # is enabled, of the system's own those that something asks for.
 become_systemd() {
-    # Where this host is a container, the guest is none.
+    # Even if this host is a container, the guest is not.
     rm -f /.dockerenv
     for unwanted in system-generators system/sysinit.target.wants system/multi-user.target.wants system/timers.target.wants; do
         mount -t tmpfs none "/lib/systemd/$unwanted"
@@ -77,7 +77,7 @@ run_command() {
     command=$(sed 's/.*offerd.command=\([^ ]*\).*/\1/' /proc/cmdline)
     sh "$command"
     echo "exit $?" >"$OFFERD_GUEST_PORT"
-    # With -no-reboot a reboot is the end, and the quickest.
+    # With -no-reboot a reboot ends QEMU, and is the quickest way.
     echo b >/proc/sysrq-trigger
     while :; do sleep 1; done
 }

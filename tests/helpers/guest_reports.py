@@ -16,13 +16,13 @@ import pytest
 from helpers.guest import Guest, GuestFailed
 
 TEST_LIMIT_S = 300.0
-"""For one test in the guest, by pytest-timeout there; five times the slowest on an idle machine."""
+"""Time limit of one test in the guest (pytest-timeout): five times the slowest on an idle machine."""
 SYSTEMD_TEST_LIMIT_S = 4000.0
-"""The same under systemd: such a test waits for several daemons, and for each as long as it takes."""
+"""The same under systemd, where a test waits for several daemons."""
 SILENCE_S = 60.0
-"""Longer than that, and the limit of a test, a guest whose kernel lives is not silent."""
+"""A guest whose kernel runs is not silent for longer than this and the limit of a test."""
 MOST_GUESTS = 3
-"""In one run. A guest whose emulated processors lock up is replaced: no program's doing, and no test's verdict."""
+"""The most guests in one run. A guest whose emulated processors lock up is replaced: no test is to blame."""
 PASSED_ON = ("CI", "OFFERD_ALL_STEPS", "OFFERD_SYSTEMD")
 """Variables of this host that change which tests there are, or what a skip means."""
 
@@ -49,7 +49,7 @@ class OnHost:
         self._guest: Guest | None = None
         self._failure = ""
         self.lockups: list[str] = []
-        """In which tests a guest locked up and was replaced."""
+        """The tests in which a guest locked up and was replaced."""
         self._reports: dict[str, list[pytest.TestReport]] = {}
 
     def run(self, item: pytest.Item, selected: list[pytest.Item]) -> list[pytest.TestReport]:
@@ -97,7 +97,7 @@ class OnHost:
             report = self._config.hook.pytest_report_from_serializable(
                 config=self._config, data=json.loads(line)
             )
-            if isinstance(report.longrepr, list):  # JSON has no tuples
+            if isinstance(report.longrepr, list):  # a tuple, which JSON has made a list
                 report.longrepr = tuple(report.longrepr)
             self._reports.setdefault(report.nodeid, []).append(report)
 

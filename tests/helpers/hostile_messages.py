@@ -1,8 +1,8 @@
 """Messages that a hostile peer would send: with numbers, texts and counts at their extremes, or of a wrong shape.
 
 All of them are made from a string of bytes, so that Hypothesis, atheris and a seed drive the same generator: a failure is
-repeated by its bytes. They are built as plain lists and packed with `msgpack`, not with our own structs, which might refuse
-to be made.
+repeated by its bytes. They are built as plain lists and packed with `msgpack`, as the protocol's own structs might refuse
+such values.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ TEXTS = (
 COUNTS = (0, 1, 1, 2, 3, 17, 300)
 MAX_DEPTH = 6
 MANY = 20_000
-"""Members of a list or map that is to be too long."""
+"""How many members a too long list or map has."""
 TOO_MANY = {f"name{number}": 1 for number in range(MANY)}
 
 RESOURCES: tuple[list[Any], ...] = (
@@ -94,7 +94,7 @@ RESOURCES: tuple[list[Any], ...] = (
 
 
 class Choices:
-    """Decisions read from bytes. When they are used up, each further one is the first."""
+    """Decisions read from bytes. When the bytes are used up, each further decision is the first choice."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -183,7 +183,7 @@ class Hostile:
         fields = [self._value(choices, field.type, depth + 1, field.name) for field in kind.fields]
         if self.well_formed:
             return [*([kind.tag] if kind.tag is not None else []), *fields]
-        # Older peers leave the last ones away, newer ones add some.
+        # Older peers omit the last fields, newer ones add some.
         cut = len(fields) - choices.below(len(fields) + 1) if choices.once_in(4) else len(fields)
         more = [choices.one_of(INTEGERS)] if choices.once_in(16) else []
         return [*([kind.tag] if kind.tag is not None else []), *fields[:cut], *more]
@@ -224,7 +224,7 @@ class Hostile:
             return []
         if not self.well_formed and choices.once_in(120) and not isinstance(_bare(inner), inspect.StructType):
             member = self._value(choices, inner, depth + 1, name)
-            # Too many, or too large for a frame: what is larger by far takes only our own memory.
+            # Slightly too many, or too large for a frame: more would only take memory of the test.
             size = len(msgpack.packb(member, unicode_errors="surrogatepass"))
             return [member] * min(MANY, 2 * codec.MAX_FRAME_BYTES // size + 1)
         return [self._value(choices, inner, depth + 1, name) for _ in range(choices.one_of(COUNTS[:6]))]
@@ -278,7 +278,7 @@ class Hostile:
 
 
 def _within(values: Sequence[T], kind: Any, least: float, most: float) -> Sequence[T]:
-    """Those that this type allows, and its bounds."""
+    """The values that this type allows, and its bounds."""
     low = next((bound for bound in (kind.ge, kind.gt) if bound is not None), least)
     high = next((bound for bound in (kind.le, kind.lt) if bound is not None), most)
     within: list[Any] = [value for value in values if low <= value <= high]  # type: ignore[operator]
@@ -294,7 +294,7 @@ def _bare(kind: Any) -> Any:
 
 
 def seeded(seed: int, size: int = 400) -> Choices:
-    """The decisions of a seed."""
+    """Decisions made from a seed."""
     return Choices(random.Random(seed).randbytes(size))
 
 
@@ -381,7 +381,7 @@ GREETING = b"\xff" + b"\0" * 8 + b"\x7f" + b"\x03\x00"
 
 
 def handshake(choices: Choices) -> bytes:
-    """What a stranger sends to a ZeroMQ port before anything is agreed: greetings and commands, whole, cut and spoilt."""
+    """Bytes that a hostile peer sends to a ZeroMQ port before the handshake: greetings and commands, whole, cut and damaged."""
     mechanism = choices.one_of((b"CURVE", b"NULL", b"PLAIN", b"GSSAPI", b"\xff" * 20, b""))
     greeting = (
         GREETING + mechanism.ljust(20, b"\0")[:20] + choices.one_of((b"\0", b"\1", b"\xff")) + b"\0" * 31

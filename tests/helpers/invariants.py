@@ -1,4 +1,4 @@
-"""What must hold in a master after every event, whatever the events were."""
+"""Invariants of a master after every event."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def check_invariants(core: MasterCore) -> None:
         assert (lost.state, lost.tasks, lost.executors, lost.offers) == (SlaveState.LOST, {}, {}, {})
     check_offers(c)
     for peer, known in c.peers.items():
-        assert known.peer == peer, "a routing id stands for somebody who has another one"
+        assert known.peer == peer, "a routing id maps to a peer with another one"
     assert set(c.dirty) <= set(c.slaves)
     assert set(c.idle) <= set(c.slaves) - set(c.dirty)
     for slave_id, slave in c.slaves.items():
-        assert not (slave.is_disk_full and slave.offers), "what cannot be written down is not offered"
+        assert not (slave.is_disk_full and slave.offers), "a slave with a full disk is offered"
         is_marked = slave_id in c.dirty or slave_id in c.idle
         assert slave.may_be_offered or not is_marked, f"{slave_id} is looked at though it may not be offered"
         if slave.may_be_offered and slave.is_worth_offering():
@@ -48,8 +48,8 @@ def check_invariants(core: MasterCore) -> None:
 
 
 def check_revocations(core: MasterCore, actions: Iterable[Action]) -> int:
-    """Of a tick's actions: no task was revoked of a framework that had come down to its guarantee without it. Returns how
-    many were.
+    """Check that no action of a tick revokes more tasks of a framework than needed to reach its guarantee. Returns how many
+    tasks were revoked.
     """
     c = core.cluster
     revoked: dict[FrameworkID, list[Task]] = {}
@@ -115,7 +115,7 @@ def check_slave(c: Cluster, slave: Slave) -> None:
 
 
 def check_framework(c: Cluster, framework: Framework) -> None:
-    """What it is charged for is what it holds; who is not there is offered nothing."""
+    """A framework is charged for what it holds; one that is not connected is offered nothing."""
     for task in framework.tasks.values():
         assert task.framework is framework
         assert task in c.slaves[task.slave.slave_id].tasks
@@ -142,7 +142,7 @@ def check_framework(c: Cluster, framework: Framework) -> None:
 
 
 def check_offers(c: Cluster) -> None:
-    """Every open offer stands once with its slave, its framework and in the order of deadlines."""
+    """Every open offer is listed once with its slave, its framework and in the order of deadlines."""
     ordered = {offer.offer_id for offer in c.offer_order}
     for offer_id, offer in c.offers.items():
         assert offer.slave.offers[offer_id] is offer

@@ -1,4 +1,4 @@
-"""Whether this host speaks IPv6 with itself."""
+"""Whether this host has IPv6 on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every isolation module must do, with real processes. Subclass it, and say how a module is made:
+"""The contract of isolation modules, with real processes. Subclass it, and define how a module is made:
 
 class TestNoop(IsolationContract):
     def make(self, work_dir: Path) -> Isolation: ...

@@ -36,9 +36,9 @@ SLICE = Path("/sys/fs/cgroup/offerd.slice")
 PATIENCE_S = 120.0
 """How long anything may take in an emulated guest on a busy host."""
 SETTINGS = SlaveSettings(kill_margin_s=5.0)
-"""An emulated executor takes its time."""
+"""An emulated executor is slow."""
 MASTER_SETTINGS = MasterSettings(max_missed_pings=60)
-"""A slave of an emulated guest on a busy host may be away for half a minute, and is not lost for that."""
+"""A slave in an emulated guest on a busy host may be silent for half a minute, and must not be lost for that."""
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["helpers.kernel_bed", "helpers.recorder"])
 
@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], T], what: str, limit_s: float = PATIENCE_
 
 
 def leaf(name: str) -> Path:
-    """The cgroup of a task, which may not be there any more."""
+    """The cgroup of a task, which may not exist any more."""
     found = list(SLICE.glob(f"*/tasks/task-{name}"))
     return found[0] if found else SLICE / "gone" / name
 
@@ -70,7 +70,7 @@ def cpu_s(name: str) -> float:
 
 
 def shares(window_s: float, *names: str) -> list[float]:
-    """How many cpus each of these tasks uses, over a while."""
+    """How many cpus each of these tasks uses during `window_s`."""
     before, started = [cpu_s(name) for name in names], time.monotonic()
     time.sleep(window_s)
     used = [cpu_s(name) - then for name, then in zip(names, before, strict=True)]
@@ -79,7 +79,7 @@ def shares(window_s: float, *names: str) -> list[float]:
 
 
 def populated(name: str) -> bool:
-    """Whether a process of the task lives."""
+    """Whether a process of the task runs."""
     try:
         return "populated 1" in (leaf(name) / "cgroup.events").read_text()
     except OSError as error:
@@ -90,7 +90,7 @@ def populated(name: str) -> bool:
 
 
 class KernelBed:
-    """Use it as a context; `framework` is a recorder. The slave has `cpus`, whatever the guest has: a share is a share."""
+    """A context manager; `framework` is a recorder. The slave offers `cpus`, whatever the guest has: tests compare shares."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class KernelBed:
         return self._fork(self._run_slave, options)
 
     def kill_slave(self) -> None:
-        """As by `kill -9`."""
+        """Kill the slave with SIGKILL."""
         assert self.slave.pid is not None
         os.kill(self.slave.pid, signal.SIGKILL)
         self.slave.join()
@@ -159,18 +159,18 @@ class KernelBed:
         self.slave = self._start_slave()
 
     def executor_pids(self) -> list[int]:
-        """Of executors, by the title that they show."""
+        """The pids of executors, found by their title."""
         return [each.pid for each in processes.everyone() if _title(each.pid).startswith("offerd-executor")]
 
     def close(self) -> None:
-        """The framework leaves, and with it all tasks and executors; then the daemons."""
+        """End the framework with all its tasks and executors, then the daemons."""
         self.framework.__exit__(None, None, None)
         with suppress(AssertionError):
             wait_until(lambda: not list(SLICE.glob("*/executor")), "no containers")
         for daemon in (self.slave, self.master):
             daemon.terminate()
             daemon.join(PATIENCE_S)
-        mounts.release_below(Path(self._folder))  # of a container that the slave had no time to destroy
+        mounts.release_below(Path(self._folder))  # for a container that the slave had no time to destroy
         shutil.rmtree(self._folder)
 
 
@@ -183,7 +183,7 @@ def _title(pid: int) -> str:
 
 @contextmanager
 def kernel_bed(**more: Any) -> Iterator[KernelBed]:
-    """One that is closed, whatever happens in it."""
+    """A cluster that is always closed."""
     made = KernelBed(**more)
     try:
         yield made
@@ -192,13 +192,13 @@ def kernel_bed(**more: Any) -> Iterator[KernelBed]:
 
 
 def start(bed: KernelBed, name: str, shell: str, **more: object) -> None:
-    """A task, which runs when this returns."""
+    """Start a task, and wait until it runs."""
     bed.framework.run(name, shell, **more)  # type: ignore[arg-type]
     bed.framework.wait(name, TaskState.RUNNING)
 
 
 def kill(bed: KernelBed, *names: str) -> None:
-    """These tasks; they have ended when this returns."""
+    """Kill these tasks, and wait for their ends."""
     for name in names:
         bed.framework.driver.kill_task(TaskID(name))
     for name in names:

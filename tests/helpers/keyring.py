@@ -17,7 +17,7 @@ TABLES = {
 
 
 class Keyring:
-    """`master`, the principals of the tables, and `stranger`, of whom the file does not know."""
+    """Keys of `master`, of the principals in the tables, and of `stranger`, which is not in the file."""
 
     def __init__(self, directory: Path, tables: dict[str, str] = TABLES) -> None:
         self.directory = directory
@@ -27,7 +27,7 @@ class Keyring:
         self.authorize(tables)
 
     def authorize(self, tables: dict[str, str]) -> None:
-        """Write the file anew."""
+        """Write the file again."""
         self.authorized.write_text(
             "".join(f'[{name}]\nkey = "{self.public(name)}"\n{table}\n' for name, table in tables.items())
         )
@@ -39,7 +39,7 @@ class Keyring:
         return read_public(str(self.directory / f"{name}.pub"))
 
     def keys(self, name: str) -> Keys:
-        """To speak to the master as this one."""
+        """The keys to connect to the master as this principal."""
         return Keys(read_secret(self.file(name)), self.public("master"))
 
     def environment(self, name: str) -> dict[str, str]:

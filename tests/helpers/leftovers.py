@@ -1,4 +1,4 @@
-"""Programs that a test starts and goes on: if it fails half-way they are ended, or they would run on beside other tests."""
+"""Programs that a test starts: if the test fails they are ended, so that they do not run on beside other tests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 END_S = 10.0
-"""For a program to end as by Ctrl-C, with all that it has started, before it is killed."""
+"""How long a program may take to end after SIGINT, with all that it has started, before it is killed."""
 
 _started: list[subprocess.Popen[bytes]] = []
-"""By the test that runs."""
+"""Programs started by the running test."""
 
 
 def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """As `subprocess.Popen`. Who waits for its end need not care what becomes of it if the test fails."""
+    """Like `subprocess.Popen`, but the program is ended if the test fails."""
     program = subprocess.Popen(words, **options)
     _started.append(program)
     return program
@@ -24,7 +24,7 @@ def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def ended_if_it_fails() -> Iterator[None]:
-    """Ends, if the block raises, every program that it has started here and that still runs."""
+    """If the block raises, end every program that it has started with `start` and that still runs."""
     _started.clear()
     try:
         yield
@@ -36,7 +36,7 @@ def ended_if_it_fails() -> Iterator[None]:
 
 
 def _end(programs: list[subprocess.Popen[bytes]]) -> None:
-    """Politely, then by force; the pipes to them are closed."""
+    """End them gracefully, then by SIGKILL, and close the pipes to them."""
     running = [program for program in programs if program.poll() is None]
     for program in running:
         program.send_signal(signal.SIGCONT)  # a test may have stopped it

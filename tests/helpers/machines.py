@@ -1,7 +1,7 @@
-"""Hosts with a network, a host name and system directories of their own, so that two of them can be told apart on one kernel.
+"""Hosts with their own network, host name and system directories, so that several can run on one kernel.
 
 Each is a network namespace (`helpers.netns`) and, for as long as it is entered, a mount namespace in which what is written to
-`_OWN` is seen by that host alone. No systemd is to be seen there. Other users of it reach the Python that we run on.
+`_OWN` is seen by that host alone. There is no systemd. Other users of the host can read the Python of the tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OWN = ("/etc", "/var/lib", "/var/log", "/opt", "/usr/local/bin", "/usr/local/sh
 
 
 def _closed_homes() -> list[Path]:
-    """The directories above our Python and sources that other users may not enter; such as /root."""
+    """The directories above this Python and the sources that other users may not enter, such as /root."""
     above = {
         each for place in (sys.base_prefix, sys.prefix, __file__) for each in Path(place).resolve().parents
     }
@@ -45,7 +45,7 @@ def _closed_homes() -> list[Path]:
 
 
 class Machine:
-    """One of `hosts` (from 0), called `name`, while it is entered. Needs root. Its processes end with its network's."""
+    """One of `hosts` (from 0), called `name`: a context manager. Needs root. Its processes end with its network."""
 
     def __init__(self, hosts: Hosts, number: int, name: str, place: Path) -> None:
         self.address = hosts.addresses[number]
@@ -86,20 +86,20 @@ class Machine:
         return ["nsenter", "-t", str(self._keeper.pid), "-m", "-u", "-n", "--", *arguments]
 
     def environment(self) -> dict[str, str]:
-        """What somebody has there who has just logged in."""
+        """The environment after a login."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OFFERD_", "XDG_"))}
         return {**kept, "HOME": str(self._place / "home"), "NO_COLOR": "1"}
 
     @property
     def pid(self) -> int:
-        """Of a process that is there as long as the host is."""
+        """The pid of a process that runs as long as the host exists."""
         assert self._keeper is not None
         return self._keeper.pid
 
     def run(
         self, *arguments: str, timeout_s: float = 60.0, variables: Mapping[str, str] = NOTHING
     ) -> subprocess.CompletedProcess[str]:
-        """To its end."""
+        """Run a command to its end."""
         return subprocess.run(
             self.words(*arguments),
             env=self.environment() | dict(variables),
@@ -114,13 +114,13 @@ class Machine:
     def offerd(
         self, *arguments: str, timeout_s: float = 60.0, variables: Mapping[str, str] = NOTHING
     ) -> subprocess.CompletedProcess[str]:
-        """The command as people type it there."""
+        """Run an `offerd` command to its end."""
         return self.run(
             sys.executable, "-m", "offerd_cli.main", *arguments, timeout_s=timeout_s, variables=variables
         )
 
     def begin(self, *arguments: str, variables: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
-        """The command, which goes on."""
+        """Start an `offerd` command without waiting."""
         process = subprocess.Popen(
             self.words(sys.executable, "-m", "offerd_cli.main", *arguments),
             env=self.environment() | dict(variables),
@@ -135,7 +135,7 @@ class Machine:
         return process
 
     def read(self, path: str) -> str:
-        """A file of that host's."""
+        """The text of a file of the host."""
         done = self.run("cat", path)
         assert done.returncode == 0, done.stderr
         return done.stdout

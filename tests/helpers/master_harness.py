@@ -71,7 +71,7 @@ class SlavePeer(Peer):
     def register(
         self, executors: Sequence[m.RunningExecutor] = (), tasks: Sequence[m.RunningTask] = ()
     ) -> None:
-        """Register, or come back with these."""
+        """Register, or register again with these tasks."""
         self.send(m.RegisterSlave(self.info, list(executors), list(tasks)))
         self.slave_id = self.take(m.SlaveRegistered).slave_id
         self.info = m.SlaveInfo(
@@ -110,11 +110,11 @@ class FrameworkPeer(Peer):
         self.framework_id = self.take(m.FrameworkRegistered).framework_id
 
     def offers(self) -> list[m.Offer]:
-        """Those of the next message."""
+        """The offers in the next message."""
         return self.take(m.ResourceOffers).offers
 
     def offer(self) -> m.Offer:
-        """The only one of the next message."""
+        """The only offer in the next message."""
         (offer,) = self.offers()
         return offer
 
@@ -132,7 +132,7 @@ class FrameworkPeer(Peer):
 
 
 class ClusterHarness:
-    """A core, its clock, and everybody who talks to it."""
+    """A core, its clock, and its peers."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class ClusterHarness:
         registry: Registry | None = None,
         **settings: Any,
     ) -> None:
-        """`registry` where peers have keys; what is kept of it is in `kept`, unless `keep_fault` says why it cannot be, or
+        """`registry` if peers have keys; what is kept of it is in `kept`, unless `keep_fault` says why it cannot be, or
         `keeps_at_once` is off. The invariants hold while slaves report the truth; a test in which one lies does not check them.
         """
         settings.setdefault("batch_window_s", 0.0)
@@ -224,13 +224,13 @@ class ClusterHarness:
             check_invariants(self.core)
 
     def change_terms(self, policy: Policy) -> None:
-        """The operator says anew who gets how much."""
+        """The operator changes the shares."""
         self.settings = replace(self.settings, policy=policy)
         self.allocator = type(self.allocator)(policy)
         self.turn(TermsChanged(self.settings, self.allocator))
 
     def is_kept(self, fault: str = "") -> None:
-        """What was to be kept is, or cannot be."""
+        """Report that a change was kept, or could not be."""
         self.turn(ChangeKept(fault))
 
     def lose_peer(self, peer: Peer) -> None:
@@ -253,7 +253,7 @@ class ClusterHarness:
         return self.core.next_deadline() <= deadline
 
     def through_codec(self, message: m.Message) -> m.Message:
-        """As it arrives at the master."""
+        """The message as it arrives at the master."""
         (frame,) = codec.frames([message])
         _, (arrived,) = codec.to_master.decode(frame)
         assert codec.encode_message(arrived) == codec.encode_message(message)

@@ -14,10 +14,10 @@ def _ip(*words: str) -> str:
 
 
 class Hosts:
-    """`number` hosts while entered; `address` is ours on their network, `addresses` are theirs.
+    """A context manager for `number` hosts; `address` is this host's address on their network, `addresses` are theirs.
 
-    With a `network`, as 10.0.0, they are `.1`, `.2`, ... of one that we are not on: it may be anybody's. As fd77:: it is one of
-    IPv6, and the hosts have no IPv4 address but loopback's. Needs root. What still runs in a namespace at the end is killed.
+    With a `network`, as 10.0.0, they are `.1`, `.2`, ... of it, and this host has no address there. With an IPv6 network, as
+    fd77::, the hosts have no IPv4 address but loopback's. Needs root. Processes in a namespace are killed at the end.
     """
 
     def __init__(self, number: int, network: str = "") -> None:
@@ -70,7 +70,7 @@ class Hosts:
         return ["ip", "netns", "exec", self.names[host]]
 
     def unplug(self, host: int) -> None:
-        """From now on nothing comes through to this host, and nothing says so."""
+        """From now on nothing reaches this host, and no connection breaks."""
         self._on_bridge("link", "set", self._links[host], "down")
 
     def kill_all(self, name: str) -> None:

@@ -25,8 +25,8 @@ class _NotThere:
 
 
 def hide_clone3() -> None:
-    """ENOSYS for it, here and in all that descends from here: a filter of system calls. Needs root."""
-    # The number of the call stands first in what a filter looks at.
+    """Make clone3 fail with ENOSYS in this process and its descendants, by a filter of system calls. Needs root."""
+    # The number of the system call is the first field of seccomp_data.
     program = b"".join(
         struct.pack("=HBBI", *line)
         for line in (
@@ -44,7 +44,7 @@ def hide_clone3() -> None:
 
 
 def run_slave_of_an_old_kernel(options: SlaveOptions) -> int:
-    """`run_slave`; its zygote, shims and spawners find no clone3 either."""
+    """`run_slave`; its zygote, shims and spawners have no clone3 either."""
     hide_clone3()
     Core.kill = _NotThere()  # type: ignore[assignment]
     return run_slave(options)

@@ -1,4 +1,4 @@
-"""A cluster whose one slave reaches its master through a proxy, so that the line between them can be stalled or cut."""
+"""A cluster whose only slave is connected to its master through a proxy, so that the connection can be stalled or cut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PartitionedCluster(LocalCluster):
         return daemon
 
     def stall(self, seconds: float, *, to_master: bool = True, to_slave: bool = True) -> None:
-        """From now on nothing comes through, and no connection breaks."""
+        """From now on no data passes, and no connection breaks."""
         assert self.proxy is not None
         for upwards, wanted in ((True, to_master), (False, to_slave)):
             if wanted:

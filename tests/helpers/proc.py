@@ -1,4 +1,4 @@
-"""Real containers for tests: launched by a real zygote, and ended completely afterwards."""
+"""Real containers for tests, launched by a real zygote and ended completely at the end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_running(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One that was launched."""
+    """A launched container."""
 
     container_id: ContainerID
     directory: Path
@@ -63,14 +63,14 @@ class Container:
         return (self.sandbox / name).read_text()
 
     def pids(self) -> list[int]:
-        """Everything that runs below its shim; or in its cgroups, since orphans in a container are its pid 1's."""
+        """All processes below its shim, or in its cgroups, as the parent of orphans in an image's container is its pid 1."""
         if self.entered is None:
             return [process.pid for process in processes.descendants(self.shim.pid)]
         inside = {pid for pid in _cgroup_processes(self.entered) if is_running(pid)}
         return sorted(inside - {self.entered.process.pid})
 
     def wait_for(self, text: str) -> None:
-        """Until its stdout holds this."""
+        """Wait until its stdout contains this."""
         wait_until(lambda: text in self.output(), f"{text!r} in stdout; stderr: {self.output('stderr')}")
 
 
@@ -102,7 +102,7 @@ class Bed:
         user: str = "",
         log_bytes: int = DEFAULT_LOG_BYTES,
     ) -> LaunchSpec:
-        """Make the container's directories and what isolation wants; the launch is the caller's."""
+        """Make the container's directories and prepare its isolation; returns the request for the caller to launch."""
         name = ContainerID(container_id or f"c{len(self.containers)}")
         self.containers.append(name)
         directory = self.work_dir / "containers" / name
@@ -125,7 +125,7 @@ class Bed:
         )
 
     def answer(self, container_id: ContainerID) -> Launched | NotLaunched:
-        """The zygote's answer, waited for where it says it will be."""
+        """Wait for the zygote's answer."""
         deadline = time.monotonic() + LIMIT_S
         while container_id not in self.answers:
             assert time.monotonic() < deadline, f"the zygote says nothing of {container_id}"
@@ -144,7 +144,7 @@ class Bed:
         user: str = "",
         log_bytes: int = DEFAULT_LOG_BYTES,
     ) -> Container:
-        """A container that was launched, isolated and is watched."""
+        """Launch, isolate and watch a container."""
         spec = self.request(
             *argv,
             module=module,
@@ -161,7 +161,7 @@ class Bed:
         return Container(reply.container_id, spec.container_dir, spec.sandbox, reply.shim, spec.enter)
 
     def ended(self, container: Container) -> ExitRecord | None:
-        """How it ended; waits for that."""
+        """Wait for its end; returns the exit record."""
         deadline = time.monotonic() + LIMIT_S
         while is_running(container.shim.pid):
             assert time.monotonic() < deadline, f"{container.container_id} has not ended"
@@ -170,7 +170,7 @@ class Bed:
         return self.exits.record(container.directory)
 
     def cleanup(self, container: Container) -> None:
-        """Ask until nothing is left."""
+        """Clean up until nothing is left."""
         wait_until(lambda: self.isolation.cleanup(container.container_id), f"{container} destroyed")
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Bed:
 
 @contextmanager
 def bed(work_dir: Path, isolation: Isolation | None = None) -> Iterator[Bed]:
-    """A bed that is closed, whatever happens in it."""
+    """A bed that is always closed."""
     made = Bed(work_dir, isolation or NoopIsolation(work_dir))
     try:
         yield made

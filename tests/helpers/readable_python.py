@@ -23,7 +23,7 @@ SYSTEMS_PYTHON = "/usr/bin/python3"
 
 
 def is_for_others(path: Path) -> bool:
-    """Whether every account of this host may read what lies there."""
+    """Whether every account of this host may read the files there."""
     return all(directory.stat().st_mode & 0o5 == 0o5 for directory in (path, *path.parents))
 
 

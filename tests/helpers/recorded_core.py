@@ -14,7 +14,7 @@ MAX_STEPS = 200_000
 
 
 class Steps:
-    """Those of one core, since it was made. `make` makes another one like it."""
+    """The steps of one core since it was made. `make` makes another core like it."""
 
     def __init__(self, who: str, name: str, make: Callable[[], Core]) -> None:
         self.name = name
@@ -24,7 +24,7 @@ class Steps:
         self.note = self._ring.note
 
     def write(self, directory: Path, why: str, now: float) -> Path:
-        """Into a file of its name; returns it."""
+        """Write them to a file with its name; returns the path."""
         is_whole = self._ring.first == 0
         header = Header(self._who, __version__, why, time.time(), now, self._ring.first, is_whole)
         path = directory / f"{self.name}.recording"
@@ -34,7 +34,7 @@ class Steps:
 
 
 class RecordedCore:
-    """In the place of a core: what it is asked for beside its steps is the core's. `answers`: what it answered to each."""
+    """Wraps a core and records its steps. `answers`: its actions for each step."""
 
     def __init__(self, core: Core, ring: Ring) -> None:
         self.core = core

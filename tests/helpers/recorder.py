@@ -1,4 +1,4 @@
-"""A framework for tests: runs what it is given, and remembers every status."""
+"""A framework for tests: runs the given tasks, and remembers every status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Recorder(offerd.Scheduler):
     """`with Recorder(address) as framework: framework.run("t1", "sleep 1")`; then wait for what should come."""
 
     patience_s = 20.0
-    """How long what should come may take."""
+    """How long a status may take to arrive."""
 
     def __init__(
         self, master: str, *, executors: tuple[ExecutorInfo, ...] = (COMMAND,), **framework: Any
@@ -56,7 +56,7 @@ class Recorder(offerd.Scheduler):
         limit_s: float | None = 60.0,
         **more: Any,
     ) -> None:
-        """Launch it as soon as it fits somewhere."""
+        """Launch a task as soon as it fits somewhere."""
         executor_id = more.pop("executor_id", COMMAND.executor_id)
         command = more.pop("command", None) or (CommandInfo(shell=shell) if shell else None)
         task = TaskInfo(
@@ -77,14 +77,14 @@ class Recorder(offerd.Scheduler):
         return [status.state for status in self.statuses.get(name, ())]
 
     def wait(self, name: str, state: TaskState, timeout_s: float | None = None) -> TaskStatus:
-        """Until the task has been in this state; that status."""
+        """Wait until the task has been in this state; returns that status."""
         wait_until(
             lambda: state in self.states(name), f"{name} to be {state.value}", timeout_s or self.patience_s
         )
         return next(status for status in self.statuses[name] if status.state is state)
 
     def wait_end(self, name: str, timeout_s: float | None = None) -> TaskStatus:
-        """Until it has ended, however; its last status."""
+        """Wait until it has ended; returns its last status."""
         wait_until(
             lambda: any(s.terminal for s in self.states(name)), f"{name} to end", timeout_s or self.patience_s
         )

@@ -1,4 +1,4 @@
-"""A master in a thread of the test, and connections to it that say what the test wants."""
+"""A master in a thread of the test, and connections that send what the test wants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAIT_MS = 10_000
 
 
 class Connection:
-    """A client and what has come for it."""
+    """A client and the messages that it has received."""
 
     def __init__(self, context: zmq.Context[Any], address: str, decoder: Any) -> None:
         self.client: Client[Any] = Client(context, tcp(address, 0), decoder)
@@ -31,7 +31,7 @@ class Connection:
         self.client.flush()
 
     def receive(self, kind: type[m.Message]) -> Any:
-        """The next message of this kind; others before it are passed over."""
+        """The next message of this kind; others before it are skipped."""
         while True:
             while self.inbox:
                 message = self.inbox.pop(0)

@@ -1,4 +1,4 @@
-"""A shell in which the commands of a document are typed, on this host or on a `Machine`, as they stand there."""
+"""A shell that runs the commands of a document unchanged, on this host or on a `Machine`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from helpers.documents import commands
 from helpers.machines import NOTHING, Machine
 
 How = Callable[[str], object] | str
-"""What is done with a command in place of typing it; or where it is run instead."""
+"""A function that handles a command instead of running it; or another shell to run it in."""
 LIMIT_S = 120.0
 
 
 class Shell:
-    """Somebody's, in a directory, with our `offerd` on the path. What it has begun ends with it."""
+    """A user's shell in a directory, with this `offerd` on the path. The commands that it has started end with it."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Shell:
         *,
         user: str = "",
     ) -> None:
-        """`user`: somebody's of the machine, whose home the directory is."""
+        """`user`: a user of the machine whose home the directory is."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -68,11 +68,11 @@ class Shell:
         return self._machine.words(*words) if self._machine is not None else words
 
     def remember(self, command: str) -> None:
-        """Typed before every other from now on, as `export` is."""
+        """Run this before every later command, as for `export`."""
         self._before += f"{command}; "
 
     def type(self, command: str, *, status: int = 0) -> str:
-        """What it prints, when it has ended with this exit status."""
+        """Run a command, which must end with this exit status; returns its output."""
         done = subprocess.run(
             self._words(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self.environment,
             timeout=LIMIT_S, check=False,
@@ -83,12 +83,12 @@ class Shell:
         return done.stdout
 
     def ends_with(self, command: str) -> int:
-        """Its exit status."""
+        """Run a command; returns its exit status."""
         words = self._words(command)
         return subprocess.run(words, capture_output=True, env=self.environment, timeout=LIMIT_S).returncode
 
     def begin(self, command: str, until: Callable[[], object] | None = None) -> subprocess.Popen[str]:
-        """It goes on; and we, when this is so."""
+        """Start a command, and wait until this condition holds."""
         process = subprocess.Popen(
             self._words(f"exec {command}"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, env=self.environment,
@@ -104,7 +104,7 @@ class Shell:
         return process
 
     def has_slaves(self, number: int) -> Callable[[], bool]:
-        """Whether the cluster that commands find here has so many."""
+        """A condition: the cluster that commands use here has this many slaves."""
 
         def has() -> bool:
             words = self._words("offerd slaves --json")
@@ -116,7 +116,7 @@ class Shell:
         return has
 
     def interrupt(self, process: subprocess.Popen[str]) -> str:
-        """As by Ctrl-C; what it has said."""
+        """Interrupt a command as by Ctrl-C; returns its output."""
         if process in self._begun:
             self._begun.remove(process)
         if process.poll() is None:
@@ -127,7 +127,7 @@ class Shell:
             process.kill()
 
     def follow(self, document: str, special: Mapping[str, How]) -> None:
-        """Type every command of a document, in order, but for those that begin as one of the special ones does."""
+        """Run every command of a document, in order; those that begin like a special one are handled as that says."""
         unused = set(special)
         for command in commands(document):
             known = next((beginning for beginning in special if command.startswith(beginning)), None)

@@ -1,4 +1,4 @@
-"""A whole cluster in one process and one seed: the real cores of master, slaves and schedulers, and a world made of lists.
+"""A whole cluster in one process, from one seed: the real cores of master, slaves and schedulers, in a simulated world.
 
 Links are what ZeroMQ over TCP is: in order, delayed, and either whole or broken. A broken link loses what is under way in
 both directions and gives the client another routing id. One direction may be cut alone: then what goes there is lost, until
@@ -85,7 +85,7 @@ class World:
             node.start()
 
     def clients(self) -> list[SlaveNode | SchedulerNode]:
-        """Everybody who is connected to the master; nobody yet while the world is being made."""
+        """All clients of the master; none while the world is being made."""
         return [*getattr(self, "slaves", []), *getattr(self, "schedulers", [])]
 
     def at(self, delay_s: float, what: Callable[[], None]) -> None:
@@ -93,7 +93,7 @@ class World:
         heapq.heappush(self._agenda, (self.now + delay_s, self._count, what))
 
     def run(self, until: Callable[[], bool], limit_s: float) -> None:
-        """Let the world go on until something holds; AssertionError if it does not in this much virtual time."""
+        """Run the world until a condition holds; AssertionError if it does not within this much virtual time."""
         deadline = self.now + limit_s
         while not until():
             if not self._agenda or self._agenda[0][0] > deadline:
@@ -105,19 +105,19 @@ class World:
         return "; ".join(f"{s.name}: {sorted(set(s.tasks) - set(s.ended))}" for s in self.schedulers)
 
     def steps(self, who: str, name: str, make: Callable[[], Core]) -> Steps:
-        """What a core does from now on, for `write_recordings`."""
+        """Record a core from now on, for `write_recordings`."""
         self._steps.append(Steps(who, name, make))
         return self._steps[-1]
 
     def write_recordings(self, directory: Path) -> None:
-        """Of every core that there was, one file."""
+        """Write a file for every core."""
         for each in self._steps:
             each.write(directory, self.unfinished(), self.now)
 
     # -- faults ---------------------------------------------------------------------------------------------------------
 
     def fault(self) -> None:
-        """One thing goes wrong, at random."""
+        """Cause one random fault."""
         choice = self.random.random()
         if choice < 0.35:
             self.random.choice(self.clients()).link.break_()
@@ -129,7 +129,7 @@ class World:
             self.random.choice(self.slaves).kill_executor()
 
     def worse_fault(self) -> None:
-        """Also what is rarer: one direction cut, a long silence, a reboot, a full disk, two masters that both act."""
+        """Cause a random fault, perhaps a rare one: one direction cut, long silence, reboot, full disk, two acting masters."""
         choice = self.random.random()
         if choice < 0.25:
             link = self.random.choice(self.clients()).link
@@ -148,7 +148,7 @@ class World:
             self.fault()
 
     def depose(self) -> None:
-        """Another master leads. The old one does not know it yet, and neither do its peers, each for a time of its own."""
+        """Another master leads. The old one and its peers learn that later, each at another time."""
         old = self.master
         self.deposed.append(old)
         self.master = MasterNode(self)
@@ -158,7 +158,7 @@ class World:
 
 
 class MasterNode:
-    """The master's core and its shell."""
+    """The master's core and a simulated daemon."""
 
     def __init__(self, world: World) -> None:
         self.world = world

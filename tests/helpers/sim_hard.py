@@ -20,13 +20,13 @@ from offerd.messages import Reason, TaskState
 from offerd_master.settings import Settings
 
 ABSENT_S, SCHEDULER_ABSENT_S = 300.0, 30.0
-"""At most. A scheduler is back before a new master takes its framework for gone."""
+"""The longest absence of a scheduler, so that a new master does not take its framework for gone."""
 ASK_AGAIN_S = 20.0
 MOST_SCHEDULERS = 5
 CALM_S = 90.0
-"""After all has been mended: until lost slaves have heard what to end, and have ended it."""
+"""How long lost slaves may take, after all faults are mended, to end the tasks that they must end."""
 LATE_S = 150.0
-"""After all have ended: until what is repeated has been, and what drivers remember of the ended is forgotten."""
+"""How long after all tasks' ends messages may be repeated, and drivers remember ended tasks."""
 OPERATOR = PeerID(b"operator")
 
 
@@ -37,7 +37,7 @@ def hard_rules() -> Rules:
 
 
 class HardScheduler(SchedulerNode):
-    """One that dies. Its successors are the same node with another core."""
+    """A scheduler that dies. Its successors are the same node with another core."""
 
     def __init__(self, world: World, number: int, tasks: int) -> None:
         super().__init__(world, number, tasks)
@@ -45,7 +45,7 @@ class HardScheduler(SchedulerNode):
         self.life = 1
         self.heard_in: dict[TaskID, tuple[str, int]] = {}
         self.contradictions: list[str] = []
-        """Ends that a successor heard, and that are not what the one before it had heard."""
+        """Ends that differ between a successor and the scheduler before it."""
         self.core = SchedulerCore(self.core.framework, scheduler_id=f"{self.name}-1")
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class HardScheduler(SchedulerNode):
             super().connected()
 
     def die(self, *, stands_by: bool = False) -> None:
-        """Another one comes a little later, and takes over or stands by."""
+        """Die; another scheduler starts a little later, and takes over or stands by."""
         if not self.up or not self.core.framework_id:
             return
         self.up = False
@@ -74,7 +74,7 @@ class HardScheduler(SchedulerNode):
         self.world.at(self.world.random.uniform(0.1, SCHEDULER_ABSENT_S), lambda: self.succeed(stands_by))
 
     def succeed(self, stands_by: bool) -> None:
-        """The next one begins, if it has not."""
+        """Start the next scheduler, if it has not started."""
         if self.up:
             return
         self.up = True
@@ -86,7 +86,7 @@ class HardScheduler(SchedulerNode):
         self.ask(self.life)
 
     def ask(self, life: int) -> None:
-        """After what was launched and has not ended, as far as anybody has heard."""
+        """Reconcile the tasks that were launched and have not ended, as far as the framework knows."""
         if not self.up or life != self.life:
             return
         waiting = {task.task_id for task in self.waiting}
@@ -117,7 +117,7 @@ class HardScheduler(SchedulerNode):
 
 
 class HardWorld(World):
-    """A world of such schedulers, in which what goes wrong may last."""
+    """A world of such schedulers, with long faults."""
 
     def __init__(self, seed: int, slaves: int, schedulers: int, tasks: int, **more: Any) -> None:
         super().__init__(seed, slaves, 0, tasks, hard_rules(), checks_often=False, **more)
@@ -131,9 +131,7 @@ class HardWorld(World):
         node.start()
 
     def hard_fault(self, *, masters: bool = True, schedulers: bool = True) -> None:
-        """One thing goes wrong, for minutes perhaps, or an operator wants something. `masters`, `schedulers`: whether these
-        die, too.
-        """
+        """Cause one fault, perhaps for minutes, or an operator's action. `masters`, `schedulers`: whether these die, too."""
         faults = {self._absent: 20, self._silent: 20, self._drain: 12, self._deactivate: 8}
         if schedulers:
             faults |= {self._scheduler_dies: 15, self._stand_by: 5}
@@ -147,7 +145,7 @@ class HardWorld(World):
         slave.crash(reboots=self.random.random() < 0.3, longest_s=ABSENT_S)
 
     def _silent(self) -> None:
-        """One direction or both."""
+        """Cut one direction of a connection, or both."""
         link = self.random.choice(self.slaves).link
         seconds = self.random.uniform(1.0, ABSENT_S)
         for upwards in self.random.choice([(True,), (False,), (True, False)]):
@@ -179,7 +177,7 @@ class HardWorld(World):
         self._activate_later(slave)
 
     def _activate_later(self, slave: SlaveNode) -> None:
-        """An operator asks again until it is so."""
+        """Repeat the operator's request until the slave is active."""
 
         def activate() -> None:
             self._wish(slave, "active")
@@ -200,7 +198,7 @@ class HardWorld(World):
         self.run(lambda: self.now >= until, limit_s=seconds + 1.0)
 
     def mend(self) -> None:
-        """Everybody is back, and hears everybody."""
+        """End all faults: everything runs and is connected."""
         for node in self.slaves:
             node.link.mend()
             node.free_bytes = DISK_BYTES
@@ -214,7 +212,7 @@ class HardWorld(World):
         return sorted({text for node in self.mortals for text in node.contradictions})
 
     def ends(self) -> list[m.TaskStatus]:
-        """What frameworks know of their tasks' ends."""
+        """The ends of tasks that frameworks know."""
         return [status for node in self.mortals for statuses in node.ended.values() for status in statuses]
 
     def lost_and_running(self) -> list[str]:

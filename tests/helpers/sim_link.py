@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from helpers.sim_slave import SlaveNode
 
 HEARTBEAT_S = 15.0
-"""How long a link of which one direction is cut stands before ZeroMQ breaks it."""
+"""How long a link with one direction cut exists before ZeroMQ breaks it."""
 MAY_REPEAT = (
     m.StatusUpdate,
     m.Acknowledge,
@@ -25,7 +25,7 @@ MAY_REPEAT = (
     m.Ping,
     m.Pong,
 )
-"""Sent until answered, or said again and again: one of these may come twice, and after what was said later."""
+"""Messages that are repeated: one of these may arrive twice, and after later messages."""
 
 
 class Link:
@@ -52,24 +52,24 @@ class Link:
 
     def down(self, message: m.Message, epoch: int, master: MasterNode) -> None:
         if master is not (self.master or self.world.master):
-            return  # it speaks into a connection that is closed
+            return  # the connection is closed
         reader = self.client.codec
         _, (decoded,) = reader.decode(next(codec.frames([message], epoch)))
         self._carry(False, decoded, lambda: self.client.receive(epoch, decoded))
 
     def cut(self, upwards: bool, seconds: float) -> None:
-        """What goes this way is lost for so long. Most links are found broken before that, by their heartbeat."""
+        """Lose all messages in this direction for so long. Most links are found broken before that, by their heartbeat."""
         self._cut_until[upwards] = self.world.now + seconds
         if self.world.random.random() < 0.7:
             generation = self.generation
             self.world.at(HEARTBEAT_S, lambda: self.break_() if generation == self.generation else None)
 
     def mend(self) -> None:
-        """What is cut carries again."""
+        """Carry messages again."""
         self._cut_until = {True: 0.0, False: 0.0}
 
     def follow(self) -> None:
-        """The client has heard who leads now."""
+        """The client connects to the new leader."""
         if self.master is not None and self.master is not self.world.master:
             before, old = self.peer, self.master
             self.generation += 1

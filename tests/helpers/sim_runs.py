@@ -1,4 +1,4 @@
-"""How a simulated cluster is run to its end, and what must be true of it then."""
+"""Run a simulated cluster to its end, and check it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from helpers.sim_cluster import World
 
 
 def settle(world: World) -> None:
-    """All tasks ended, and everything given back."""
+    """Run until all tasks have ended and all resources are free."""
     world.run(lambda: all(len(s.ended) == len(s.tasks) for s in world.schedulers), limit_s=3_000)
     world.run(lambda: not any(node.core.state.tasks for node in world.slaves if node.up), limit_s=3_000)
 
 
 @contextlib.contextmanager
 def under_faults(world: World, seed: int, fault: Callable[[], None] | None = None) -> Iterator[None]:
-    """Faults at random times first; what fails in them or in the block says which seed repeats it."""
+    """First cause faults at random times; a failure in them or in the block names the seed that repeats it."""
     try:
         for _ in range(world.random.randrange(3, 12)):
             until = world.now + world.random.uniform(0.05, 4.0)
@@ -34,7 +34,7 @@ def under_faults(world: World, seed: int, fault: Callable[[], None] | None = Non
 
 
 def check(world: World, seed: int) -> None:
-    """Every task ended once for its scheduler, and began at most once."""
+    """Check that every task ended once for its scheduler, and started at most once."""
     for scheduler in world.schedulers:
         assert not scheduler.errors, f"seed {seed}"
         for task_id, statuses in scheduler.ended.items():

@@ -62,12 +62,12 @@ class SchedulerNode:
             self._perform(self.core.handle(message, self.world.now))
 
     def connected(self) -> None:
-        """Its connection to another master stands."""
+        """It is connected to another master."""
         self._perform(self.core.link_changed(False, self.world.now))
         self._perform(self.core.link_changed(True, self.world.now))
 
     def _have_whim(self) -> None:
-        """Now and then it wants other slaves, more at once, or nothing; at last whatever it can get."""
+        """Now and then change its filters; in the end it accepts any offer."""
         chance, core, now = self.world.random, self.core, self.world.now
         if now > WHIMS_END_AT:
             self._perform([*core.set_filters(m.Filters(), now), *core.set_needs_offers(True, now)])
@@ -87,7 +87,7 @@ class SchedulerNode:
         self.world.at(chance.uniform(0.2, 4.0), self._have_whim)
 
     def _give_up(self, task_ids: list[TaskID]) -> None:
-        """A notice of revocation: sometimes some of these, or of the others, are ended by the framework itself."""
+        """At a notice of revocation the framework sometimes ends some of these tasks, or others."""
         chance = self.world.random
         mine = [*task_ids, *(task_id for task_id in self.tasks if task_id not in self.ended)]
         for task_id in chance.sample(mine, chance.randrange(len(task_ids) + 1)):

@@ -29,7 +29,7 @@ DISK_BYTES = 10 << 30
 
 @dataclass
 class FakeExecutor:
-    """What runs in one container: tasks that take a random time, statuses kept until stored."""
+    """The executor of one container: its tasks take a random time, and it keeps statuses until they are stored."""
 
     container_id: ContainerID
     alive: bool = True
@@ -99,12 +99,12 @@ class SlaveNode:
         self._schedule_tick()
 
     def connected(self) -> None:
-        """Its connection to another master stands."""
+        """It is connected to another master."""
         if self.up:
             self._event(ev.MasterConnected())
 
     def crash(self, *, reboots: bool = False, longest_s: float = 8.0) -> None:
-        """kill -9; somebody starts it again a little later. A reboot ends everything on its host."""
+        """kill -9; it starts again a little later. A reboot ends everything on its host."""
         if reboots:
             self.rebooted = True
             for executor in self.executors.values():
@@ -118,7 +118,7 @@ class SlaveNode:
             self.world.at(delay_s, lambda: self.start() if life == self.life else None)
 
     def fill_disk(self) -> None:
-        """For a while; what is written still finds room."""
+        """Fill its disk for a while; the journal can still be written."""
 
         def empty() -> None:
             self.free_bytes = DISK_BYTES
@@ -140,7 +140,7 @@ class SlaveNode:
     # -- the shell ------------------------------------------------------------------------------------------------------
 
     def _later(self, delay_s: float, what: Callable[[], None]) -> None:
-        """In this life of the daemon; what another life would do is not done."""
+        """Do something later, unless the daemon has been restarted by then."""
         life = self.life
         self.world.at(delay_s, lambda: what() if self.up and life == self.life else None)
 
@@ -191,7 +191,7 @@ class SlaveNode:
             elif isinstance(action, act.ForgetContainer):
                 self.checkpoints.pop(action.container_id, None)
             elif isinstance(action, act.Exit):
-                self._later(0.05, self.crash)  # its goodbye leaves first, and somebody starts it again
+                self._later(0.05, self.crash)  # after its last messages; it is started again
             elif isinstance(action, act.KillTaskProcesses):
                 refused = ev.TaskKillRefused(action.container_id, action.task_id)
                 self._later(0.001, lambda e=refused: self._event(e))  # type: ignore[misc]
@@ -256,7 +256,7 @@ class SlaveNode:
             self._later(0.01, lambda: self._event(ev.ExecutorEnded(container_id, ExitRecord(0))))
 
     def _report(self, executor: FakeExecutor, task_id: TaskID, state: TaskState) -> None:
-        """Whether or not a slave listens."""
+        """Report a status, even if no slave runs."""
         sequence = executor.running.get(task_id)
         if not executor.alive or sequence is None:
             return

@@ -1,13 +1,13 @@
-"""What an account without a key tries on this host: `stranger.py UID HOST:PORT... PATH...`.
+"""Tries what an account without a key can reach on this host: `stranger.py UID HOST:PORT... PATH...`.
 
-Started as root, it becomes that account when all it needs is imported: the account may not be able to read our Python. Prints
+Started as root, it becomes that account after its imports, as the account may be unable to read this Python. Prints
 a line of JSON for each address or path: what answered, if anything did. A ZeroMQ server that greets and then breaks off has
 not answered; one that answers a question has, and so has a file server that gives anything but a refusal.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # what names of hosts are looked up with: later we may not be able to read it
+import encodings.idna  # needed to look up host names; later it may be unreadable
 import json
 import os
 import socket
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def http_answers(address: str) -> list[str]:
-    """The status lines that are no refusal."""
+    """The status lines of answers that are no refusal."""
     host, _, port = address.rpartition(":")
     found = []
     for path in REQUESTS:
@@ -55,7 +55,7 @@ def http_answers(address: str) -> list[str]:
 
 
 def zeromq_answers(address: str) -> list[str]:
-    """What a master, a ZooKeeper or an executors' socket says to questions without a key, and with one that nobody knows."""
+    """The answers of a master, a ZooKeeper or an executors' socket to questions without a key, and with an unknown one."""
     questions = [
         om.GetCluster(), om.GetSlaves(), om.GetTasks(), m.RegisterFramework(m.FrameworkInfo("stranger", user="root")),
         m.RegisterSlave(m.SlaveInfo("stranger", Resources.parse("cpus=1"))),
@@ -81,7 +81,7 @@ def zeromq_answers(address: str) -> list[str]:
 
 
 def path_answers(path: str) -> list[str]:
-    """Whether a path socket lets us in, or a file can be read or listed."""
+    """Whether a path socket accepts a connection, or a file can be read or listed."""
     client = socket.socket(socket.AF_UNIX)
     try:
         client.connect(path)

@@ -1,4 +1,4 @@
-"""A host whose pid 1 is systemd, and offerd on it as `deploy/provision` installs it. For a guest that is thrown away."""
+"""A host with systemd, on which `deploy/provision` installs offerd: a guest that is thrown away."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ V2 = Path("/sys/fs/cgroup")
 TASKS_UNIT = V2 / "system.slice/offerd-tasks.service"
 SLAVE_UNIT = V2 / "system.slice/offerd-slave.service"
 PATIENCE_S = 900.0
-"""How long anything may take in an emulated guest on a busy host: long enough to be no measure of either."""
+"""How long anything may take in an emulated guest on a busy host."""
 
 
 def run(*words: str | Path) -> str:
-    """What it prints, where it must not fail."""
+    """Run a command, which must not fail; returns its output."""
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, f"{words} ended with {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
 
 def provision() -> None:
-    """A master and a slave of it, by the scripts for that."""
+    """Install a master and a slave with the scripts."""
     _install_offerd()
     run(ROOT / "deploy/provision/master.sh", "--insecure")
     run(ROOT / "deploy/provision/slave.sh", "--master", MASTER, "--insecure")
 
 
 def provision_with_keys() -> None:
-    """The same in the three lines of `deploy/README.md`."""
+    """The same with keys, by the three lines of `deploy/README.md`."""
     _install_offerd()
     offerd = PREFIX / "venv/bin/offerd"
     run(ROOT / "deploy/provision/master.sh", "--no-start")
@@ -79,7 +79,7 @@ def _install_offerd() -> None:
 
 
 def unbind() -> None:
-    """What was bound there is not offerd's, nor for whoever removes offerd to delete."""
+    """Unmount what was bound there, so that a removal of offerd does not delete it."""
     for name in ("python", "packages", "checkout"):
         run("umount", PREFIX / name)
 
@@ -96,7 +96,7 @@ def prop(unit: str, name: str) -> str:
 
 
 def main_pid(unit: str) -> int:
-    """0 while there is none."""
+    """The unit's main pid; 0 while there is none."""
     return int(prop(unit, "MainPID"))
 
 
@@ -116,7 +116,7 @@ def wait_new_slave(old_pid: int) -> None:
 
 
 def leaf(divided: Path, name: str) -> Path:
-    """The cgroup of a task below one that is divided; it may not be there any more."""
+    """The cgroup of a task below one that is divided; it may not exist any more."""
     found = list(divided.glob(f"{SLICE}/*/tasks/task-{name}"))
     return found[0] if found else divided / "gone" / name
 
@@ -191,7 +191,7 @@ class User:
         return ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--unit", name, *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """To its end."""
+        """Run a command to its end."""
         return subprocess.run(
             [*self._enter, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )

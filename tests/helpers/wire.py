@@ -1,9 +1,9 @@
-"""The record of the wire: what every message looked like when it was first written down.
+"""The record of the protocol: every message's format when it was first recorded.
 
     python tests/helpers/wire.py
 
-adds to `tests/unit/sdk/wire.json` what is new, and refuses what is not an addition: peers of the day before must still
-understand us, and we them.
+adds new messages and fields to `tests/unit/sdk/wire.json`, and refuses other changes: older and newer peers must understand
+each other.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def sample(kind: Any, name: str = "") -> Any:
     if origin in (Union, types.UnionType):
         return sample(arguments[0], name)
     kind = getattr(kind, "__supertype__", kind)
-    kind = getattr(kind, "__origin__", kind)  # of what has a bound
+    kind = getattr(kind, "__origin__", kind)  # of a generic type
     return {str: name, int: 7, float: 1.5, bool: True, bytes: name.encode()}[kind]
 
 
 def describe(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """What is recorded: field names in order, how many are required, and the bytes of the sample."""
+    """The record of a struct: field names in order, how many are required, and the bytes of a sample."""
     fields = msgspec.structs.fields(kind)
     return {
         "fields": [field.name for field in fields],
@@ -84,7 +84,7 @@ def recorded() -> dict[str, Any]:
 
 
 def breaks(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What a peer that knows `old` would not understand of `new`; empty if it understands all."""
+    """What a peer with `old` would not understand of `new`; empty if it understands everything."""
     if new["fields"][: len(old["fields"])] != old["fields"]:
         return "fields were moved, renamed or removed: add new ones at the end"
     if new["required"] != old["required"]:
@@ -96,7 +96,7 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def _extends(was: Any, now: Any) -> bool:
-    """Whether nothing but fields at the ends of structs, its own or those inside it, was added."""
+    """Whether only fields at the ends of structs were added."""
     if isinstance(was, list) and isinstance(now, list):
         return len(was) <= len(now) and all(map(_extends, was, now))
     return bool(was == now)

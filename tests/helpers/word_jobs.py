@@ -1,4 +1,4 @@
-"""Jobs by commands that tests run, and how to compare what comes of them."""
+"""MapReduce jobs by commands for tests, and how to compare their output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SPLIT_WORDS = 'tr -s "[:space:]" "\\n" | sed "/^$/d"'
-# `$0 ""`: what looks like a number is compared as text, too.
+# `$0 ""`: numbers are compared as text, too.
 COUNT = r"""awk '
     { if ($0 "" != last) { if (n) print last "\t" n; n = 0 } last = $0 ""; n++ }
     END { if (n) print last "\t" n }'"""
@@ -21,7 +21,7 @@ INDEX_REDUCER = r"""awk -F '\t' '
 
 @dataclass(frozen=True)
 class Example:
-    """A job by commands. What lines of its output may differ in is taken away by `plain`."""
+    """A job by commands. `plain` removes the parts of its output that may differ."""
 
     mapper: str
     reducer: str
@@ -29,15 +29,15 @@ class Example:
 
 
 def with_files_in_order(lines: list[bytes]) -> list[bytes]:
-    """The files of a word come in the order of the maps."""
+    """Sort the files of each word, which come in the order of the maps."""
     pairs = (line.partition(b"\t") for line in lines)
     return sorted(word + b"\t" + b",".join(sorted(files.split(b","))) for word, _, files in pairs)
 
 
 def by_key(lines: list[bytes]) -> list[bytes]:
-    """Lines of one key come in the order of the maps."""
+    """Sort the lines of each key, which come in the order of the maps."""
     keys = [line.partition(b"\t")[0] for line in lines]
-    assert keys == sorted(keys), "the parts are sorted one after the other"
+    assert keys == sorted(keys), "the parts must be sorted as a whole"
     return sorted(lines)
 
 
