@@ -40,7 +40,7 @@ class IsolationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """What is to be isolated."""
+    """A container to isolate."""
 
     container_id: ContainerID
     framework_id: FrameworkID

@@ -56,7 +56,7 @@ class _Container:
     shim: ProcessID | None = None
     peak_mem_bytes: int = 0
     alone_since: float | None = None  # monotonic
-    # By pid and start time; perhaps not dead yet.
+    # Keys are pid and start time. The processes may not be dead yet.
     killed: dict[tuple[int, int], Process] = field(default_factory=dict)
     marks: TaskMarks = field(default_factory=TaskMarks)
 

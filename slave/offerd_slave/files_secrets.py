@@ -62,7 +62,7 @@ class FilesSecrets:
 
     @property
     def current(self) -> FilesSecret:
-        """For the master."""
+        """The secret in use, to send to the master."""
         newest = self._generations[-1]
         return FilesSecret(newest.secret, newest.number, self._fingerprint)
 

@@ -48,7 +48,7 @@ class FilesService:
 
     @property
     def secret(self) -> FilesSecret:
-        """For the master."""
+        """The secret to send to the master."""
         return self._secrets.current
 
     @property

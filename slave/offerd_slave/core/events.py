@@ -1,4 +1,4 @@
-"""What can happen to a slave. An event is a fact that has happened."""
+"""Events of a slave: facts that have happened."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ class Usage:
         self._measured = UsageMeasured(0, 0)
 
     def begin(self, now: float) -> None:
-        """Look at the disk at once, and measure when the first interval is over."""
+        """Check the disk at once, and measure usage after the first interval."""
         self._state.timers.set(("usage",), now + self._state.settings.usage_interval_s)
         self._state.do(LookAtDisk())
 
     def measure(self, now: float) -> None:
-        """Have usage measured and the disk looked at, and again after the interval."""
+        """Have usage measured and the disk checked, now and after each interval."""
         self._state.do(LookAtDisk())
         self._state.do(MeasureUsage())
         self._state.timers.set(("usage",), now + self._state.settings.usage_interval_s)
@@ -33,7 +33,7 @@ class Usage:
         self.report()
 
     def report(self) -> None:
-        """Send what was measured last, with the state of the slave as it is now."""
+        """Send the latest measurement, with the present state of the slave."""
         state, usage = self._state, self._measured
         if state.registered:
             state.to_master(
