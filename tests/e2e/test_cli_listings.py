@@ -101,7 +101,7 @@ def test_top_shows_what_tasks_use_and_each_slave_serves_it(
     assert [task["state"] for task in document["tasks"]] == ["TASK_RUNNING"]
 
 
-def test_the_slaves_are_listed_with_what_they_have(cluster: LocalCluster) -> None:
+def test_slaves_are_listed_with_their_resources(cluster: LocalCluster) -> None:
     (slave,) = listing(cluster, "slaves")["slaves"]
     assert (slave["hostname"], slave["state"], slave["attributes"]) == ("slave-1", "active", {"rack": "7"})
     assert (slave["total"]["cpus"], slave["total"]["mem"]) == (4.0, 1 << 30)
@@ -219,7 +219,7 @@ def test_killing_an_unknown_task_fails_with_one_line(cluster: LocalCluster) -> N
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
 
 
-def test_explain_says_what_keeps_the_slaves_from_a_framework(
+def test_explain_says_why_a_framework_gets_no_offers(
     cluster: LocalCluster, sleeper: subprocess.Popen[bytes]
 ) -> None:
     running_task(cluster)

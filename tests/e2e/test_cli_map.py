@@ -167,7 +167,7 @@ def test_a_task_past_its_time_limit_is_named_with_its_argument(cluster: LocalClu
     assert b"31.5: killed, TASK_TIMEOUT" in done.stderr
 
 
-def test_ctrl_c_kills_what_runs(cluster: LocalCluster) -> None:
+def test_ctrl_c_kills_running_tasks(cluster: LocalCluster) -> None:
     duration = f"600.{uuid.uuid4().int % 10**12:012d}"
     process = begin(cluster, "map", "--", "sleep", ":::", *[duration] * 50)
     wait_until(lambda: len(processes_with(duration)) >= 20, "tasks to run")

@@ -179,7 +179,7 @@ def test_standard_input_that_would_be_lost_is_refused(cluster: LocalCluster) -> 
 
 
 @pytest.mark.parametrize(("encoding", "bar"), [("ascii", "."), ("latin-1", "\xb7")])
-def test_a_locale_without_our_signs_is_shown_others(
+def test_output_uses_characters_of_the_locale(
     encoding: str, bar: str, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
@@ -409,7 +409,7 @@ def test_of_three_untimed_tasks_on_four_cpus_two_run_and_the_third_waits_for_the
     assert processes_with(duration) == []
 
 
-def test_a_slave_of_one_cpu_runs_one_task_without_a_time_limit_and_the_next_one_says_what_it_waits_for(
+def test_a_slave_of_one_cpu_runs_one_long_task_and_the_next_one_says_why_it_waits(
     duration: str,
 ) -> None:
     with LocalCluster(1, cpus="1", mem="256M", isolation="noop") as small:

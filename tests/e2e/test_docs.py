@@ -107,9 +107,7 @@ with offerd.ClusterExecutor(cpus=0.5, timeout=30, max_workers=2, initializer=pre
 """
 
 
-def test_what_an_initializer_has_set_is_there_for_the_programs_functions(
-    cluster: LocalCluster, tmp_path: Path
-) -> None:
+def test_values_set_by_an_initializer_are_visible_to_functions(cluster: LocalCluster, tmp_path: Path) -> None:
     assert run(cluster, INITIALIZED, tmp_path) == "[0, 10, 20, 30] [0, 10, 20, 30]\n"
 
 

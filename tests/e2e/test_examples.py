@@ -41,7 +41,7 @@ def lines(output: Path) -> list[str]:
     return [line for part in sorted(output.glob("part-*")) for line in part.read_text().splitlines()]
 
 
-def test_hadoops_scripts_count_what_one_process_counts(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_hadoops_scripts_count_the_same_as_one_process(cluster: LocalCluster, tmp_path: Path) -> None:
     done = offerd(
         cluster, "mapreduce", "--mapper", "map.py", "--reducer", "reduce.py", "--input", str(TEXTS),
         "--output", str(tmp_path / "out"), "--file", str(EXAMPLES / "map.py"), "--file", str(EXAMPLES / "reduce.py"),

@@ -107,7 +107,9 @@ def test_the_executor_interrupts_no_task_and_tasks_have_the_usual_policy(slave: 
         ("kill -9 $$", -9, "killed by SIGKILL"),
     ],
 )
-def test_a_bad_end_says_how(slave: FakeSlave, shell: str, exit_status: int, message: str) -> None:
+def test_a_failed_program_is_described_in_its_status(
+    slave: FakeSlave, shell: str, exit_status: int, message: str
+) -> None:
     status = slave.run(task("a", shell=shell))
     assert (status.state, status.reason) == (TaskState.FAILED, Reason.COMMAND_EXITED)
     assert (status.exit_status, status.message) == (exit_status, message)

@@ -330,7 +330,7 @@ def test_a_call_that_ignores_term_is_killed_after_the_grace(slave: FakeSlave) ->
     assert not is_alive(pid)
 
 
-def test_a_kill_reaches_what_the_call_has_started(slave: FakeSlave) -> None:
+def test_a_kill_reaches_processes_that_the_call_has_started(slave: FakeSlave) -> None:
     slave.launch(call("a", start_orphan_and_sleep, "pid"))
     pid = wait_for_pid(slave, "pid")
     try:

@@ -167,7 +167,7 @@ def test_two_masters_that_write_at_once_lose_nothing(opened: Callable[..., Kept]
     two.wait_for(*everything)
 
 
-def test_nobody_without_the_masters_credentials_reads_or_writes_them(
+def test_without_the_masters_credentials_entries_can_be_neither_read_nor_written(
     opened: Callable[..., Kept], address: ZooKeeperAddress
 ) -> None:
     leader = opened()

@@ -76,7 +76,7 @@ def test_a_failed_recording_is_reported_in_one_line(cluster: LocalCluster) -> No
     assert done.stderr.startswith(b"offerd: this is not a recording")
 
 
-def test_chaos_keeps_what_each_daemon_saw(
+def test_chaos_keeps_the_recording_of_each_daemon(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -85,7 +85,7 @@ def candidates() -> Iterator[Callable[..., Candidate]]:
         candidate.close()
 
 
-def test_a_stranger_can_create_set_and_delete_no_node_of_the_masters_and_read_only_who_leads(
+def test_a_client_without_credentials_can_only_read_which_master_leads(
     address: ZooKeeperAddress, stranger: KazooClient, candidates: Callable[..., Candidate]
 ) -> None:
     first = candidates(address, 1001)
@@ -204,7 +204,7 @@ HOSTILE_NODES = {
         (b'{"address": {"ip": "1.2.3.4", "port": 1, "x": "' + b"y" * 900_000 + b'"}}', b"%d" % (2**63 - 2)),
     ],
 )
-def test_without_keys_what_a_stranger_writes_ends_neither_detector_nor_election(
+def test_without_keys_foreign_nodes_end_neither_detector_nor_election(
     address: ZooKeeperAddress,
     stranger: KazooClient,
     candidates: Callable[..., Candidate],

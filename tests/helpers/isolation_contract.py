@@ -40,16 +40,16 @@ class IsolationContract:
     def test_it_is_available_here(self, tmp_path: Path) -> None:
         assert type(self.make(tmp_path)).available() == ""
 
-    def test_no_task_waits_for_a_thread_of_the_module_to_start(self, tmp_path: Path) -> None:
+    def test_a_module_that_limits_tasks_does_not_block(self, tmp_path: Path) -> None:
         made = self.make(tmp_path)
         assert not (made.blocking and made.limits_tasks)
 
-    def test_cleanup_of_what_never_was_succeeds_and_again(self, bed: Bed) -> None:
+    def test_cleanup_of_an_unknown_container_succeeds_repeatedly(self, bed: Bed) -> None:
         unknown = ContainerID("never-prepared")
         assert bed.isolation.cleanup(unknown)
         assert bed.isolation.cleanup(unknown)
 
-    def test_what_never_was_has_used_nothing(self, bed: Bed) -> None:
+    def test_an_unknown_container_has_used_nothing(self, bed: Bed) -> None:
         assert bed.isolation.usage(ContainerID("never-prepared")) == Usage()
 
     def test_prepare_may_be_repeated(self, bed: Bed) -> None:
@@ -89,7 +89,7 @@ class IsolationContract:
             os.kill(pid, signal.SIGSTOP)
         bed.cleanup(container)
 
-    def test_cleanup_kills_what_a_killed_shim_leaves_also_without_a_zygote(self, bed: Bed) -> None:
+    def test_cleanup_kills_processes_of_a_dead_shim_even_without_a_zygote(self, bed: Bed) -> None:
         kinds = ("plain", "stubborn", "own_session", "orphan")
         containers = {kind: bed.launch("litter", kind) for kind in kinds}
         for container in containers.values():
@@ -152,7 +152,7 @@ class IsolationContract:
         assert other.cleanup(container.container_id)
         assert len(container.pids()) == 1
 
-    def test_a_stranger_with_the_pid_of_a_shim_of_another_boot_is_not_touched(self, bed: Bed) -> None:
+    def test_a_process_with_the_pid_of_a_shim_of_another_boot_is_not_touched(self, bed: Bed) -> None:
         container = bed.launch("forever")
         container.wait_for("ready")
         stale = type(container.shim)("another-boot", container.shim.pid, container.shim.start_ticks)
@@ -176,7 +176,7 @@ class IsolationContract:
             )
             assert len(container.pids()) == 4
 
-    def test_kill_task_says_no_for_a_task_it_cannot_find(self, bed: Bed) -> None:
+    def test_kill_task_returns_false_for_a_task_it_cannot_find(self, bed: Bed) -> None:
         container = bed.launch("forever")
         container.wait_for("ready")
         assert not bed.isolation.kill_task(container.container_id, TaskID("unknown"))

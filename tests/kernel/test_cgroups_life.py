@@ -142,7 +142,7 @@ def test_a_task_cgroup_that_was_removed_is_made_again(bed: TaskBed) -> None:
 # -- removed ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_end_of_a_task_ends_what_it_left_and_removes_its_cgroup(bed: TaskBed) -> None:
+def test_cleaning_up_a_task_kills_its_processes_and_removes_its_cgroup(bed: TaskBed) -> None:
     left = bed.task("a", "sh", "-c", "trap '' TERM; setsid sleep 1000 & setsid sleep 1000 & sleep 1000")
     other = bed.task("b", "sleep", "1000")
     leaf = bed.cgroup("a")

@@ -63,9 +63,7 @@ def test_a_short_name_is_completed_as_the_engine_does_it(name: str, full: str) -
         (DIGEST, "*", True),
     ],
 )
-def test_a_pattern_allows_what_it_names_and_nothing_that_looks_like_it(
-    name: str, pattern: str, allowed: bool
-) -> None:
+def test_a_pattern_allows_only_the_images_that_it_names(name: str, pattern: str, allowed: bool) -> None:
     assert is_allowed(name, "", [pattern]) is allowed
     assert is_allowed(name, "", ["no/such", pattern]) is allowed
 

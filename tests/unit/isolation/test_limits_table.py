@@ -67,7 +67,7 @@ def of_container(options: IsolationOptions) -> Limits:
         ),
     ],
 )
-def test_the_document_has_what_is_written(
+def test_the_tables_of_the_document_match_the_written_values(
     table: int, column: int, controllers: tuple[Controller, ...], usual: Limits, with_quota: Limits
 ) -> None:
     rows = {row[0]: row[column] for row in tables()[table] if row[column]}

@@ -67,7 +67,7 @@ def test_files_come_over_tls_whole_and_in_parts(site: FilesSite) -> None:
     assert (site.path / "@alice" / "set" / "a").read_bytes() == body
 
 
-def test_a_server_with_another_certificate_hears_no_request(
+def test_no_request_is_sent_to_a_server_with_another_certificate(
     tmp_path: Path, made: tuple[Path, ssl.SSLContext, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[bytes] = []

@@ -150,7 +150,7 @@ def test_output_written_just_before_the_end_is_kept(bed: Bed) -> None:
     assert container.output().count("\n") == 5000
 
 
-def test_watching_a_shim_that_is_gone_says_so_and_its_record_is_read(bed: Bed) -> None:
+def test_watching_a_shim_that_is_gone_is_refused_and_its_record_can_be_read(bed: Bed) -> None:
     container = bed.launch("exit_with", "7")
     bed.ended(container)
     wait_until(lambda: process_ids.find(container.shim) is None, "reaped")

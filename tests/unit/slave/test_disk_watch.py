@@ -34,7 +34,7 @@ def write(path: Path, size_bytes: int) -> None:
     path.write_bytes(b"x" * size_bytes)
 
 
-def test_what_each_task_has_and_what_there_is_in_all(tmp_path: Path) -> None:
+def test_files_are_counted_for_each_task_and_for_the_container(tmp_path: Path) -> None:
     write(tmp_path / "tasks/a/deep/er/file", MIB)
     write(tmp_path / "tasks/b/file", 2 * MIB)
     write(tmp_path / "tasks/loose", MIB)

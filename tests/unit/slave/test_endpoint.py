@@ -146,9 +146,7 @@ def test_each_container_has_a_socket_of_its_own_in_a_directory_of_its_own(
 
 
 @needs_root
-def test_only_the_containers_user_can_enter_and_the_kernel_is_asked_who_it_is(
-    slave: Slave, directory: Path
-) -> None:
+def test_only_the_containers_user_can_connect_as_the_kernel_attests(slave: Slave, directory: Path) -> None:
     theirs = ContainerID("c.2")
     slave.endpoint.expect(theirs, "token", NOBODY, NOBODY)
     code = (
@@ -354,7 +352,7 @@ def test_heartbeats_however_many_cost_the_slave_one_answer(slave: Slave) -> None
     assert f"more than {MAX_COMMANDS} commands at once" in slave.heard[-1].fault
 
 
-def test_who_sends_heartbeats_and_reads_no_answer_makes_the_slave_keep_one(slave: Slave) -> None:
+def test_a_peer_that_reads_no_answers_to_heartbeats_makes_the_slave_keep_only_one(slave: Slave) -> None:
     with raw(slave, DEALER, registration_frame()) as peer:
         slave.until(lambda: slave.heard)
         connection = slave.endpoint._executors[ID]
@@ -419,7 +417,7 @@ def test_an_executor_that_does_not_read_is_given_up_before_it_costs_much(slave: 
         assert lost == [ID]
 
 
-def test_without_descriptors_nobody_is_accepted_until_there_are_some_again(slave: Slave) -> None:
+def test_without_descriptors_no_connection_is_accepted_until_there_are_some_again(slave: Slave) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     waiting = raw(slave, DEALER, registration_frame())
     held: list[int] = []

@@ -50,7 +50,7 @@ def test_large_file_is_whole(site: FilesSite) -> None:
     assert site.get("large") == (200, data)
 
 
-def test_head_says_the_length_and_sends_nothing(site: FilesSite) -> None:
+def test_a_head_request_is_answered_with_the_length_and_no_body(site: FilesSite) -> None:
     (site.sandbox / "f").write_bytes(b"12345")
     status, body, headers = site.ask("HEAD", "/containers/c1/f")
     assert (status, body, headers["Content-Length"]) == (200, b"", "5")

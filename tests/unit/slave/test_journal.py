@@ -70,7 +70,7 @@ def test_new_journal_is_empty_and_private(journal: Journal) -> None:
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_truncation_at_every_byte_loses_only_what_was_cut() -> None:
+def test_truncation_at_every_byte_loses_only_the_records_that_were_cut() -> None:
     records = mixture(4)
     data = frame(records)
     ends = [len(frame(records[: count + 1])) for count in range(len(records))]

@@ -57,7 +57,7 @@ def make_task(containers: Path, task: str, place: str = "tasks") -> Path:
     return path
 
 
-def test_collector_takes_leftovers_and_neither_living_tasks_nor_what_links_lead_to(tmp_path: Path) -> None:
+def test_the_collector_removes_leftovers_but_no_running_tasks_files_or_link_targets(tmp_path: Path) -> None:
     containers, precious = tmp_path / "containers", tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("precious")

@@ -94,7 +94,7 @@ def test_further_tasks_go_to_the_executor_that_runs() -> None:
     assert [message.task.task_id for message in bench.sent_to_executors(m.LaunchTask)] == ["b"]
 
 
-def test_a_delivery_is_written_down_before_it_is_sent_and_without_what_only_the_executor_needs() -> None:
+def test_a_delivery_is_written_down_before_it_is_sent_without_the_executors_data() -> None:
     bench = Bench()
     bench.register()
     bench.run(task("a", data=b"x" * 1000))

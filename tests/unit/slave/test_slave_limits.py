@@ -266,7 +266,7 @@ def test_a_task_that_was_being_killed_when_it_hit_its_limit_was_killed() -> None
     assert (terminal(bench).state, terminal(bench).reason) == (TaskState.KILLED, Reason.KILLED_BY_FRAMEWORK)
 
 
-def test_a_container_that_does_not_die_makes_its_tasks_unkillable_and_holds_what_it_has() -> None:
+def test_a_container_that_does_not_die_makes_its_tasks_unkillable_and_keeps_its_resources() -> None:
     bench = bench_running("a")
     bench.event(ev.ExecutorEnded(bench.container_id, ExitRecord(0)))
     bench.event(ev.Unkillable(bench.container_id, TaskID(""), "process 7 (dd) in uninterruptible sleep (D)"))
@@ -366,7 +366,7 @@ def test_an_executor_without_tasks_is_limited_too_and_the_operator_may_want_no_l
     assert start.resources.mem_bytes == 0
 
 
-def test_what_a_task_asks_of_the_disk_is_its_share() -> None:
+def test_the_disk_that_a_task_asks_for_is_its_share() -> None:
     usual = Share(100, 10)
     bench = Bench(settings=LIMITS)
     bench.running(task("asks"), task("silent"), places_tasks=True)

@@ -169,7 +169,7 @@ def test_executors_of_a_draining_slave_that_have_no_task_are_ended() -> None:
     assert reported_mode(bench) == "drained"
 
 
-def test_ends_that_nobody_acknowledges_are_not_waited_for_for_ever() -> None:
+def test_unacknowledged_ends_do_not_delay_a_drain_for_ever() -> None:
     bench = Bench()
     container_id = bench.running(task("a"))
     drain(bench, deadline_s=0.0)

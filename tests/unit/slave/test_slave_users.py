@@ -71,7 +71,7 @@ def test_a_framework_without_a_user_runs_as_the_default_which_the_master_learns(
 @pytest.mark.parametrize(
     ("user", "ends"), [("nobody", {"a"}), ("", {"a"}), ("root", {"b"}), (None, {"a", "b"})]
 )
-def test_a_master_ends_what_runs_as_one_user_or_as_any(user: str | None, ends: set[str]) -> None:
+def test_a_master_ends_executors_of_one_user_or_of_all(user: str | None, ends: set[str]) -> None:
     bench = Bench(settings=WITH_DEFAULT)
     bench.register()
     other = m.ExecutorInfo(COMMAND.executor_id, module="other")
