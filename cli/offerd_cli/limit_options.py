@@ -97,7 +97,7 @@ LIMITS = OptionTable(
             "--cpuset",
             Kind("LIST", read=_cpuset),
             "Run tasks on these CPUs only, for example 2-7,12.",
-            unset="none",
+            unset="all",
         ),
     ),
 )

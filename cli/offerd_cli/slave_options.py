@@ -171,7 +171,7 @@ _TASKS = (
         "default_user",
         "--default-user",
         TEXT,
-        "User as which tasks run whose framework names none.",
+        "User for the tasks of frameworks that name none.",
         "USER",
         unset="nobody as root, else the slave's own",
     ),

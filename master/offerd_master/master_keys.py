@@ -1,7 +1,7 @@
-"""The keys of a master: where they are kept, the gate that lets peers in by them, and the registry that both go by.
+"""The keys of a master: the store in which they are kept, the gate that admits peers by them, and the registry that both use.
 
-A master that stands by makes a new registry when it has read something new. The registry of one that leads belongs to its core:
-what was read then is returned as events for the core, and changes nothing here.
+A standby master makes a new registry when it has read something new. The registry of a leading master belongs to its core: what
+is read then is returned as events for the core, and changes nothing here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KeyEvent = AuthorizedRead | EnrolmentRead | ChangeKept
 
 
 class MasterKeys:
-    """Open it before the server it is for, in the same context."""
+    """Open it before the server that it guards, in the same context."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class MasterKeys:
         wake: Callable[[], None],
         cut: Callable[[frozenset[str]], None],
     ) -> None:
-        """`wake` ends the wait of the master's loop, from any thread; `cut` is called with public keys that are authorized no
-        more, while the master stands by. Raises `BadInput` with one line.
+        """`wake` ends the wait of the master's loop, from any thread. `cut` is called, while the master stands by, with public
+        keys that are no longer authorized. Raises `BadInput` with one line.
         """
         self._read_principals = options.read_principals
         self._cut = cut
@@ -46,23 +46,23 @@ class MasterKeys:
         self._leads = False
         self._refused: Counter[str] = Counter()
         self.registry = Registry(principals, self._store.contents)
-        """For the daemon to look things up."""
+        """The registry, for reading only."""
         self.complaints = [*self._store.complaints, *filter(None, [self.registry.shadows()])]
-        """A line for each thing that was passed over at the start."""
+        """A line for each entry that was skipped at the start."""
         self._gate = Gate(context, self.registry)
 
     def watch(self, server: zmq.Socket[Any]) -> list[zmq.Socket[Any]]:
-        """Guard this server; returns the sockets to be polled for reading, for `handshakes_refused`."""
+        """Guard this server; returns the sockets to poll for reading before `handshakes_refused`."""
         self._gate.watch(server)
         return list(self._gate.sockets())
 
     @property
     def is_read(self) -> bool:
-        """Whether anything has been read yet: before, nobody can be refused for being unknown."""
+        """Whether anything has been read yet. Until then no peer may be refused as unknown."""
         return self._store.is_read
 
     def read_before_leading(self) -> bool:
-        """Whether all is known that any master before this one has promised; asked again until it is."""
+        """Whether everything that earlier masters have confirmed is known; to be called again until it is."""
         return self._store.read_before_leading()
 
     def hand_over(self) -> Registry:
@@ -73,26 +73,28 @@ class MasterKeys:
         return self.registry
 
     def handshakes_refused(self) -> list[HandshakeRefused]:
-        """Answer whoever wants a connection; returns those that got none."""
+        """Answer peers that want a connection; returns those that were refused."""
         refused = list(self._gate.turn())
         if not self._leads:
             self._refused.update(each.cause for each in refused if each.cause)
         return refused
 
     def reread(self) -> list[KeyEvent]:
-        """Read the `--authorized` file again; returns what the core is to handle. Raises `BadInput`, having changed nothing."""
+        """Read the `--authorized` file again; returns events for the core. Raises `BadInput` if that fails; then nothing
+        changes.
+        """
         return self._take(AuthorizedRead(self._read_principals()))
 
     def news(self) -> list[KeyEvent]:
-        """What the core is to handle of what has been written down, or read, meanwhile."""
+        """Events for the core: what was written or read meanwhile."""
         return [event for news in self._store.news() for event in self._take(news)]
 
     def keep(self, action: KeepChange, epoch: int) -> None:
-        """Write the change down; `news` has what comes of it."""
+        """Write the change down; `news` has the result."""
         self._store.keep(action.change, epoch)
 
     def close(self) -> None:
-        """Close the gate and the store. Before the server is closed: the gate watches its socket."""
+        """Close the gate and the store, before the server is closed: the gate watches its socket."""
         self._gate.close()
         self._store.close()
 

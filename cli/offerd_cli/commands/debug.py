@@ -24,7 +24,7 @@ def command() -> None:
     """
 
 
-@command.command(short_help="Have a master or slave write what happens.")
+@command.command(short_help="Record the events of a master or slave.")
 @click.option(
     "--for",
     "for_s",
@@ -43,13 +43,13 @@ def command() -> None:
 @master_option
 @json_option
 def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
-    """Have the master, or a slave, write what happens from now on, and print where the recording is.
+    """Record what the master, or a slave, does from now on, and print where the recording is.
 
     \b
     offerd debug record --for 60s
     offerd debug record --slave node7
 
-    It is on the daemon's own host, where root and the daemon's user can read it. This needs an operator's key.
+    The recording is on the daemon's own host, where root and the daemon's user can read it. This needs an operator's key.
     """
     from offerd.operator import OperatorClient
     from offerd_cli.documents import print_document

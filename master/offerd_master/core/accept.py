@@ -123,7 +123,7 @@ def _accept_tasks(
 
 
 def _staging(framework: Framework, slave: Slave, info: TaskInfo, is_long: bool, now: float) -> Task:
-    """The master's record of a task that is sent to its slave now."""
+    """The master's record of a task that is being sent to its slave."""
     return Task(
         info.task_id,
         framework,
@@ -141,8 +141,8 @@ def _staging(framework: Framework, slave: Slave, info: TaskInfo, is_long: bool, 
 
 
 def _use_id_again(c: Cluster, framework: Framework, slave: Slave, task_id: TaskID) -> None:
-    """The id may be that of a task that was reported lost. A status of this id may be of either task from now on, and those of
-    the new one must reach the scheduler.
+    """The id may be that of a task that was reported lost. From now on a status with it may be of either task, and statuses of
+    the new task must reach the scheduler.
     """
     slave.reported_lost.discard((framework.framework_id, task_id))
     if framework.called_unknown:
@@ -228,7 +228,7 @@ def _fits_long(slave: Slave, info: TaskInfo) -> bool:
 
 
 def _no_room(slave: Slave, pool: Pool, info: TaskInfo, wanted: Resources) -> Fault:
-    """What is short for a task that takes `wanted` with its executor: what the offers hold, or the cap on long tasks."""
+    """What is too small for a task that takes `wanted` with its executor: the offers, or the part for long tasks."""
     return _long_cap(slave, info.resources.quantities()) if pool.covers(wanted) else _exceeded(wanted, pool)
 
 

@@ -68,26 +68,26 @@ def change_kept(c: Cluster, fault: str, now: float) -> None:
 
 
 def authorized_read(c: Cluster, principals: Principals, now: float) -> None:
-    """The `--authorized` file was read anew."""
+    """The `--authorized` file was read again."""
     if c.registry is not None:
         _authorize(c, c.registry, c.registry.set_file(principals), now)
 
 
 def enrolment_read(c: Cluster, contents: Contents, now: float) -> None:
-    """What is enrolled was read anew."""
+    """The enrolled keys and tokens were read again."""
     if c.registry is not None:
         _authorize(c, c.registry, c.registry.take(contents), now)
 
 
 def _authorize(c: Cluster, registry: Registry, gone: frozenset[str], now: float) -> None:
-    """The registry has changed, and these public keys are authorized no more: what runs by a right that is gone ends."""
+    """The registry has changed, and these public keys are no longer authorized: what runs by a right that is gone ends."""
     terms.authorize(c, registry.authorized, now)
     if gone:
         c.out.append(CutOff(gone))
 
 
 def handshake_refused(c: Cluster, who: str, cause: str) -> None:
-    """The gate has refused a connection: count it, and log it if it is news."""
+    """The gate has refused a connection: count it, and log it if it is new."""
     c.refused += 1
     if cause and c.registry is not None:
         c.registry.refused[cause] += 1
@@ -208,5 +208,5 @@ def described(who: Principal) -> str:
     parts = [word for word, has in (("slave", who.slave), ("operator", who.operator)) if has]
     if who.has_frameworks:
         roles, users = "(all)" if who.every_role else ",".join(who.roles), ",".join(who.users)
-        parts.append(f"roles {roles}, users {users}{' and all but root' if who.every_user else ''}")
+        parts.append(f"roles {roles}, users {users}{' and all except root' if who.every_user else ''}")
     return " ".join(parts)

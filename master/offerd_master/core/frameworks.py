@@ -26,7 +26,7 @@ MAX_FAILOVER_S = 365 * 86_400.0
 
 
 def register_framework(c: Cluster, caller: Caller, message: m.RegisterFramework, now: float) -> None:
-    """A new framework, the next scheduler of one, or a registration repeated."""
+    """Handle a registration: of a new framework, of the next scheduler of a known one, or a repeated one."""
     peer, known = caller.peer, c.peers.get(caller.peer)
     if isinstance(known, Slave):
         c.drop(peer, "it has registered as a slave, and now says it is a framework")

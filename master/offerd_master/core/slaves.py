@@ -49,7 +49,7 @@ MAX_OWED = 200_000
 
 
 def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: float) -> None:
-    """A new slave, a known one that returns (the peer may be new), or a registration repeated."""
+    """Handle a registration: of a new slave, of a known one that returns (the peer may be new), or a repeated one."""
     peer, known = caller.peer, c.peers.get(caller.peer)
     if isinstance(known, Framework | Standby):
         c.drop(peer, "it has registered as a framework, and now says it is a slave")

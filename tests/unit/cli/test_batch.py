@@ -113,7 +113,7 @@ def update(
 def known_to_be_short(
     count: int, elapsed_s: float = 0.01, time_limit_s: float | None = 10.0, retries: int = 0
 ) -> tuple[Batch, NotingDriver]:
-    """A batch whose first commands, each a task, have ended after so long."""
+    """A batch whose first commands, one task each, have ended after this time."""
     work, driver = batch(count, time_limit_s=time_limit_s, retries=retries, may_join=True), NotingDriver()
     give(work, driver, offer(cpus=SEEN_BEFORE_SERIES, long_cpus=SEEN_BEFORE_SERIES))
     for task_id in driver.ids():
@@ -124,7 +124,7 @@ def known_to_be_short(
 
 
 def lengths(driver: NotingDriver) -> list[int]:
-    """Of the tasks launched: how many commands each runs."""
+    """How many commands each launched task runs."""
     tasks = [task.command for _, tasks in driver.launched for task in tasks]
     return [1 + len(command.series) for command in tasks if command]
 

@@ -1,4 +1,4 @@
-"""`offerd cluster`: what it writes into the account's store, and what it says."""
+"""`offerd cluster`: what it writes into the account's store, and what it prints."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from offerd_cli.main import main
 
 
 def completed(line: str) -> list[str]:
-    """What bash would be offered for the last word of this line."""
+    """What bash would offer for the last word of this line."""
     given = line.split(" ")
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""What `offerd doctor` concludes from what it sees."""
+"""What `offerd doctor` concludes from what it finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents show of the `offerd` command is there: its commands, and their options."""
+"""Commands and options of `offerd` that documents show must exist."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def shown(document: str) -> list[str]:
 
 
 def words_of(command: str) -> list[str]:
-    """Up to what is not ours: after `--`, or another command."""
+    """The words up to what is not offerd's: after `--`, or another command."""
     words = shlex.split(command)
     return words[: next((at for at, word in enumerate(words) if word in ("--", "|")), len(words))]
 
 
 def faults(command: str) -> list[str]:
-    """What of it is not there."""
+    """The parts of it that do not exist."""
     _, *words = words_of(command)
     found: click.Command = cli
     context = click.Context(cli)
@@ -36,7 +36,7 @@ def faults(command: str) -> list[str]:
         names, words = words[0].split("|"), words[1:]
         inner = [found.get_command(context, name) for name in names]
         if None in inner:
-            # `offerd slave` is a command and a group; what follows it in a sentence need be neither.
+            # `offerd slave` is a command and a group; in a sentence any word may follow it.
             return [f"{command}: no command {names}"] if not found.invoke_without_command else []
         assert inner[0] is not None
         found = inner[0]

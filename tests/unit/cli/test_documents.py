@@ -1,4 +1,4 @@
-"""The shapes of `--json` and what people read of the same values."""
+"""The shapes of `--json`, and the same values in tables for people."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KEYS = {
     "task": "ended_s executor_id exit_status files_address framework_id framework_name hostname launched_s message name "
     "output ran_s reason resources sandbox slave_id state task_id time_limit_s user",
 }
-"""What programs may count on: add keys, never rename or remove one."""
+"""The keys that programs may rely on: add some, but never rename or remove one."""
 
 
 @pytest.mark.parametrize(

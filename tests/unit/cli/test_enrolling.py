@@ -1,4 +1,4 @@
-"""Words to join with that are not on the command line."""
+"""Join words that are not on the command line."""
 
 from __future__ import annotations
 

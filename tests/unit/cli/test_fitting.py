@@ -1,4 +1,4 @@
-"""Tables on terminals of any width: what is cut has a mark, tells rows apart, and what is left out is said."""
+"""Tables on terminals of any width: cut texts have a mark and stay different, and omitted columns are named."""
 
 from __future__ import annotations
 

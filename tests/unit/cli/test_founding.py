@@ -1,4 +1,4 @@
-"""`offerd master init`, as far as it goes without starting anything: what it makes, and what it refuses to do."""
+"""`offerd master init`, as far as it starts nothing: what it makes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from offerd_master.gate import read_principals
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of this account, which knows nothing yet."""
+    """The configuration directory of an account that knows no cluster yet."""
     directory = tmp_path / "config"
     monkeypatch.setenv("OFFERD_CONFIG", str(directory))
     for name in ("OFFERD_MASTER", "OFFERD_KEY", "OFFERD_MASTER_KEY"):
@@ -50,7 +50,7 @@ def options(port: int, **more: Any) -> Founding:
 
 
 def init(port: int, **more: Any) -> list[str]:
-    """What it says."""
+    """What it prints."""
     said: list[str] = []
     found(options(port, **more), said.append)
     return said
@@ -144,7 +144,7 @@ def test_the_advertised_address_is_the_one_that_the_operator_gives(config: Path,
 def test_the_address_is_that_by_which_other_hosts_reach_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "address_towards", lambda host: "10.0.0.7")
     assert addresses.own_address() == "10.0.0.7"
-    # Without a route out: that of an interface, and not of one to containers.
+    # Without a default route: the address of an interface, but not of one to containers.
     monkeypatch.setattr(addresses, "address_towards", lambda host: "")
     assert not addresses.own_address().startswith("172.17.")
     assert founding._loopback_hint("127.0.0.1:5060")
@@ -156,7 +156,7 @@ def test_the_address_is_that_by_which_other_hosts_reach_this_one(monkeypatch: py
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One that runs here and has the units, as far as we look; its orders are written down in the file returned."""
+    """A running systemd with the units, as far as offerd looks; its orders are written to the returned file."""
     from offerd_cli import services
 
     orders = tmp_path / "orders"

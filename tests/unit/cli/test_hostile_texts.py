@@ -1,4 +1,4 @@
-"""What peers call themselves and say reaches no terminal as a control sequence and makes no line of its own."""
+"""Names and texts of peers reach no terminal as control sequences, and make no lines of their own."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ MARKS = "\x1b\x07\r\x9b\u202e\u2066\u200b\x7f"
 
 
 def hostile(kind: type[Any], **known: Any) -> Any:
-    """Every text in it is hostile."""
+    """A struct in which every text is hostile."""
     for field in msgspec.structs.fields(kind):
-        # Of an id what it is made of, and of what has a bound what is bounded.
+        # An id has its own characters, and a bounded text its length.
         plain = getattr(field.type, "__supertype__", field.type)
         plain = getattr(plain, "__origin__", plain)
         if field.name not in known and plain is str:
@@ -77,7 +77,7 @@ STATISTICS = {
 
 
 class FakeOperator:
-    """A master, all whose peers are hostile."""
+    """A master whose peers are all hostile."""
 
     def __init__(self, master: str | None = None, **_: object) -> None:
         self.address = "tcp://127.0.0.1:1"
@@ -255,14 +255,14 @@ def test_a_traceback_in_a_log_cannot_be_taken_for_lines_of_it() -> None:
 
 
 def test_richs_own_console_would_pass_control_sequences_on() -> None:
-    """Why there is one of ours."""
+    """This is why offerd has its own console."""
     out = io.StringIO()
     Console(file=out, width=200, markup=False).print(HOSTILE)
     assert "\x1b" in out.getvalue()
 
 
 def test_every_command_prints_through_the_one_place() -> None:
-    """Else the next command that shows a name forgets to escape it."""
+    """Otherwise the next command that prints a name could forget to escape it."""
     package = Path(render.__file__).parent
     direct = re.compile(r"click\.echo\([^\n]*err=True|\bConsole\(|(?<!Screen)\bTable(?:\.grid)?\(")
     found = [

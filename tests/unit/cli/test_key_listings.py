@@ -1,4 +1,4 @@
-"""What people write for rights, and what they read of keys and words."""
+"""How people write rights, and how keys and words are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options about limits, as people write them."""
+"""Options for limits, as people write them."""
 
 from __future__ import annotations
 

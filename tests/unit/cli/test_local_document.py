@@ -1,4 +1,4 @@
-"""What `offerd local --json` says."""
+"""What `offerd local --json` prints."""
 
 from __future__ import annotations
 

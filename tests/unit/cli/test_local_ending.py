@@ -17,7 +17,7 @@ from offerd_cli.commands.local import Ending
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_does_not_interrupt_the_wait_still_ends_it(number: signal.Signals) -> None:
-    """One that comes just before the wait begins, which no test can time: another thread takes it, with the same result."""
+    """A signal just before the wait begins cannot be timed by a test: another thread takes it, with the same result."""
 
     def take() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])

@@ -1,4 +1,4 @@
-"""The command's shell: what it imports, how it complains, which exit statuses it has."""
+"""The main program: what it imports, how it reports errors, its exit statuses."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_doctor_names_every_check_for_people(capsys: pytest.CaptureFixture[str])
 
 
 def ended(script: str, stdout: int, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
-    """`offerd drain` with `script` in its place, as a process that holds back what it writes."""
+    """`offerd drain` with `script` in its place, as a process that buffers its output."""
     program = (
         "import sys, click; from offerd_cli import main\n"
         "@click.command()\n"
@@ -226,7 +226,7 @@ def ended(script: str, stdout: int, stderr: int = subprocess.PIPE) -> subprocess
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """The end for writing of a pipe that nobody reads."""
+    """The writing end of a pipe that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
     yield writing

@@ -1,4 +1,4 @@
-"""Manual pages say what the help says, and nothing in it is taken for a command of roff's."""
+"""Manual pages have the contents of the help, and nothing in it is taken for a roff command."""
 
 from __future__ import annotations
 

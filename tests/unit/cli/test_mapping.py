@@ -1,4 +1,4 @@
-"""How `offerd map` reads its words: the sources of arguments, their places in the command, and how large all that is."""
+"""How `offerd map` reads its words: the sources of arguments, the placeholders in the command, and the size limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offerd_cli.task_options import TaskOptions
 
 
 def ones(*words: str) -> list[Argument]:
-    """Arguments of one source."""
+    """Arguments from one source."""
     return [(word,) for word in words]
 
 

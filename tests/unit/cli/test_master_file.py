@@ -1,4 +1,4 @@
-"""The master's file: flags by name, an `[allocation]` table, and the command line before both."""
+"""The master's file: options by name, an `[allocation]` table, and the command line, which takes precedence."""
 
 from __future__ import annotations
 

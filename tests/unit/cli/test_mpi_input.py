@@ -14,7 +14,7 @@ from offerd_cli.mpi_jobs import MAX_STDIN_BYTES, read_ahead
 
 
 def piped(data: bytes) -> bytes:
-    """What of it comes out, through a pipe."""
+    """What can be read of it through a pipe."""
     reading, writing = os.pipe()
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""What stands before a rank's lines, and that nothing else of them changes."""
+"""The labels of ranks in front of lines, which are otherwise unchanged."""
 
 from __future__ import annotations
 

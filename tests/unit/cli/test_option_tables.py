@@ -1,4 +1,4 @@
-"""Options made of settings: what the command line says of none is what the classes say."""
+"""Options made from settings: the defaults of the command line are those of the classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from offerd_slave.settings import SlaveOptions
 
 
 def typed(table: OptionTable[Any], *words: str) -> dict[str, Any]:
-    """What click makes of a command line with these options."""
+    """What click reads from a command line with these options."""
     made: list[dict[str, Any]] = []
 
     @click.command()

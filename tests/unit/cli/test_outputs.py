@@ -1,4 +1,4 @@
-"""Output on its way from a slave's file server to the terminal, with a server that can be made to misbehave."""
+"""Output on its way from a slave's file server to the terminal; the server can be made to misbehave."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STATUS = TaskStatus(TaskID("t"), TaskState.RUNNING, container_id=ContainerID("c"
 
 
 class File:
-    """A file; its inode stays what it is through renaming."""
+    """A file; its inode stays the same when it is renamed."""
 
     numbers = itertools.count(100)
 
@@ -55,7 +55,7 @@ class Slave(http.server.ThreadingHTTPServer):
         self.place = Place("S-1", "host", FilesAccess(f"127.0.0.1:{self.server_address[1]}"))
 
     def rotate(self, content: bytes, *, inode: int | None = None) -> None:
-        """Rename `stdout` and begin it anew."""
+        """Rename `stdout` and start a new one."""
         self.files["stdout.1"] = self.files["stdout"]
         self.files["stdout"] = File(content, inode)
 
@@ -89,7 +89,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tests are quiet."""
+        """Log nothing in tests."""
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ PLAIN = PrintOptions("", None, has_ticks=False, is_full=False, is_json=False)
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """A slave and a framework come, and the slave goes two seconds later."""
+    """A slave and a framework register, and the slave leaves two seconds later."""
     settings = Settings()
     core, ring = MasterCore(settings, "M-1", 1, DrfAllocator(settings.policy), 0.0), Ring(1000, 1 << 20)
     state, watched = list(pack_state(core)), RecordedCore(core, ring)

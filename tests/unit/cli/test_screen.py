@@ -1,4 +1,4 @@
-"""What stands on a terminal while a single command waits."""
+"""What a terminal shows while a single command waits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_on_a_terminal_waiting_is_one_line_that_is_wiped_by_what_follows(
     lines = [b"", b"offerd run: waiting: one", b"offerd run: waiting: two, and", b"offerd run: over\r\n"]
     expected = wipe.join(lines)
     drawn = b""
-    while len(drawn) < len(expected):  # a terminal passes on what is written in parts, as it likes
+    while len(drawn) < len(expected):  # a terminal passes on in parts of any size
         drawn += os.read(seen, 1000)
     assert drawn == expected
 

@@ -1,4 +1,4 @@
-"""Finding and ending the processes of one local cluster, and of no other."""
+"""Finds and kills the processes of one local cluster, and of no other."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_descendant_that_cleared_its_environment_is_found_and_killed_with_the_
         assert time.monotonic() < deadline
     assert sweep(tmp_path)
     assert members(tmp_path) == set()
-    # Killed itself, or ended because its child was killed a moment earlier.
+    # It was killed itself, or has ended because its child was killed a moment earlier.
     assert parent.wait(5) in (-9, 137)
 
 
@@ -95,7 +95,7 @@ def test_sweeping_where_nothing_is_left_says_so_at_once(tmp_path: Path) -> None:
 
 
 def test_a_process_with_only_the_mark_of_a_slaves_container_is_found(tmp_path: Path, start: Start) -> None:
-    """As those that a zygote has forked do, when their slave is killed and never started again."""
+    """Like those that a zygote has forked, when their slave is killed and never started again."""
     mine, other = tmp_path / "mine", tmp_path / "other"
     for base in (mine, other):
         base.joinpath("slave-1").mkdir(parents=True)

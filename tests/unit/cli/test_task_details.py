@@ -1,4 +1,4 @@
-"""`offerd tasks TASK`: all that is known of one, and nothing that is not."""
+"""`offerd tasks TASK`: all that is known of one task, and nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def statistics(usage: dict[str, Any] | None, executors: list[dict[str, Any]]) ->
 
 
 class Operator:
-    """One that has no access to anybody's files."""
+    """An operator client without access to anybody's files."""
 
     files: dict[SlaveID, FilesAccess] = {}
 

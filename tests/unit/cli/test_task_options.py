@@ -1,4 +1,4 @@
-"""The options that all commands share which start tasks."""
+"""The options that all commands that start tasks share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`offerd top`: rates out of two documents, and who has a row."""
+"""`offerd top`: rates from two answers, and which tasks have a row."""
 
 from __future__ import annotations
 

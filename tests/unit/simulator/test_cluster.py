@@ -1,4 +1,4 @@
-"""The cluster in virtual time: slaves, both kinds, a master that takes time, and frameworks on them."""
+"""The cluster in virtual time: both kinds of slaves, a master that takes time, and frameworks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Ending = tuple[str, str, str, float]
 
 
 class Script(Framework):
-    """Launches the tasks it is given, as many as fit, and writes down how each ends."""
+    """Launches the given tasks, as many as fit, and notes how each ends."""
 
     def __init__(self, cluster: Cluster, plan: list[tuple[str, float, float | None]]) -> None:
         self.plan = plan
@@ -109,7 +109,7 @@ def test_a_master_that_computes_is_busy_for_as_long() -> None:
     cluster.engine.run(60.0)
     ((_, state, _, ran_s),) = script.ends
     assert state == TaskState.FINISHED.value
-    # At least two turns, of the accept and of the end, a quarter of a second each, lie between launch and end.
+    # Between launch and end are at least two turns (the accept's and the end's) of a quarter of a second each.
     assert ran_s >= 1.5
     assert cluster.longest_turn_s == 0.25
     assert cluster.busy_s >= 1.0
@@ -140,7 +140,7 @@ def test_a_stage_begins_when_the_one_before_has_ended_and_jobs_share_slots() -> 
     cluster.engine.run(1.0)
     jobs.submit(small)
     cluster.engine.run(100.0)
-    # The small one gets the first slot that becomes free: it has fewer running tasks.
+    # The small job gets the first free slot, because it has fewer running tasks.
     assert small.took_s == pytest.approx(19.0, abs=0.2)
     assert large.took_s == pytest.approx(35.0, abs=0.2)
 

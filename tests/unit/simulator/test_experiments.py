@@ -1,4 +1,4 @@
-"""Each experiment, small, with a fixed seed: against theory where there is one, and the same again where there is not."""
+"""Each experiment, small and with a fixed seed: compared with theory where there is one, otherwise with itself."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_static_partitions_are_local_as_often_as_chance_and_waiting_makes_local(
 
 
 def fake_clock() -> Callable[[], float]:
-    """Each look at it takes a tenth of a millisecond."""
+    """Each reading advances it by a tenth of a millisecond."""
     looks = itertools.count()
     return lambda: next(looks) * 1e-4
 

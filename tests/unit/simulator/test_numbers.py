@@ -1,4 +1,4 @@
-"""Curves, estimates and distributions against what can be said of them on paper."""
+"""Curves, estimates and distributions compared with what can be computed by hand."""
 
 from __future__ import annotations
 

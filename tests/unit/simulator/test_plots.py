@@ -1,4 +1,4 @@
-"""Plots: files that are there, the same for the same numbers, and one line where nothing can be drawn."""
+"""Plots: files exist, the same numbers give the same files, and without matplotlib there is one line."""
 
 from __future__ import annotations
 
