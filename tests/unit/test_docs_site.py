@@ -16,7 +16,7 @@ MODULE = re.compile(r"`((?:\w+/)+\w+\.py)[`:]")
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    """Strict: a warning is an error, as of a link to a heading or file that is not there, or of a page in no menu."""
+    """Strict mode: a warning is an error, for example about a link to a missing heading or file, or a page in no menu."""
     done = subprocess.run(
         [
             sys.executable,
@@ -67,7 +67,7 @@ def test_documents_link_to_files_that_exist() -> None:
 
 
 def test_documents_name_modules_that_exist() -> None:
-    """A module may be named by the end of its path, as `core/offers.py`."""
+    """A document may name a module by the end of its path, for example `core/offers.py`."""
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30

@@ -16,7 +16,7 @@ import pytest
 
 MESSAGES = int(os.environ.get("OFFERD_FUZZ_MESSAGES", "20000"))
 INPUTS = MESSAGES // 10
-"""Of each target; an input is up to three dozen messages."""
+"""Inputs for each target; an input is up to three dozen messages."""
 TESTS = Path(__file__).resolve().parents[1]
 
 pytestmark = [
@@ -38,7 +38,7 @@ def test_no_input_makes_a_core_raise(target: str, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         check=False,
     )
-    # Written by the fuzzer as crash-, oom- or timeout- and a digest.
+    # The fuzzer names such a file crash-, oom- or timeout-, with a digest.
     found = [base64.b64encode(file.read_bytes()).decode() for file in tmp_path.glob("*-*")]
     _, _, traceback = done.stderr.partition("Uncaught Python exception")
     assert done.returncode == 0, f"{traceback[:3000]}\n{found}"

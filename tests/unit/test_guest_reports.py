@@ -1,4 +1,4 @@
-"""How the reports of a guest become reports here, and what becomes of tests whose guest breaks down."""
+"""How the reports of a guest become reports of this run, and what happens to tests whose guest breaks down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCKED_UP = (
 
 
 class ScriptedGuest:
-    """Prints these lines; then it ends, or breaks down."""
+    """Prints these lines, then ends or breaks down."""
 
     def __init__(self, lines: list[str], failure: str = "") -> None:
         self._lines = iter(lines)
@@ -38,7 +38,7 @@ class ScriptedGuest:
 
 
 class ScriptedHost(OnHost):
-    """Whose guests are these, one after another."""
+    """A host with these guests, one after another."""
 
     def __init__(self, config: pytest.Config, *guests: ScriptedGuest) -> None:
         super().__init__(config)
@@ -51,7 +51,7 @@ class ScriptedHost(OnHost):
 
 
 def _lines(config: pytest.Config, item: pytest.Item) -> list[str]:
-    """What a guest says of a test that passes."""
+    """The lines of a guest about a test that passes."""
     reports = [
         pytest.TestReport(item.nodeid, item.location, {}, "passed", None, when)
         for when in ("setup", "call", "teardown")

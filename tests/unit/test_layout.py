@@ -1,4 +1,4 @@
-"""Who may import whom, that the cores do no IO, and that the packaging tables name every package on disk."""
+"""Which package may import which, that the cores do no IO, and that the packaging tables name every package on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The import DAG of the components. A package may import itself and what stands here, nothing else of ours.
+# The import DAG of the components. A package may import itself and the packages listed here, and no others of offerd.
 MAY_IMPORT: dict[str, set[str]] = {
     "offerd_linux": set(),
     "offerd": set(),
@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 
-# A core gets the time and events, and returns actions. With these modules it could look or act itself.
+# A core gets the time and events, and returns actions. With these modules it could read or act by itself.
 IMPURE_MODULES = {
     "asyncio",
     "concurrent",
@@ -63,17 +63,17 @@ IMPURE_MODULES = {
     "uuid",
     "zmq",
 }
-# What a core imports from its own component may hold paths, as settings do; the core has no use for them.
+# Modules beside a core, such as settings, may hold paths; the core itself does not use them.
 BESIDE_THE_CORE = {"pathlib"}
 SHELLS = [
     "sdk/offerd", "master/offerd_master", "slave/offerd_slave", "simulator/offerd_simulator", "cli/offerd_cli",
     "frameworks/offerd_frameworks", "executors/offerd_executors", "bench", "tests/helpers",
 ]  # fmt: skip
-"""Folders in which cores are driven."""
+"""Folders with the shells that run cores."""
 CORE_NAMES = {"core", "_core"}
-"""Of attributes and variables that hold one."""
+"""Names of attributes and variables that hold a core."""
 PART_NAMES = {"registry", "_registry"}
-"""Of attributes and variables in the master that hold a part of its core: the shell may look things up there."""
+"""Names of attributes and variables in the master that hold a part of its core: the shell may read it."""
 CHANGERS = {
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "insert", "intersection_update",
     "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "setdefault", "sort", "subtract", "update",
@@ -84,7 +84,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 
 
 class Import(NamedTuple):
-    """One import statement's module, dotted, and for `from` the names: each may be a submodule."""
+    """One imported module, dotted, and for `from` the imported names: each may be a submodule."""
 
     line: int
     module: str
@@ -97,13 +97,13 @@ class Import(NamedTuple):
 
 
 def packages_on_disk() -> dict[str, Path]:
-    """Import name and folder of every package of ours, FOLDER/offerd*/__init__.py."""
+    """Import name and folder of each of our packages, FOLDER/offerd*/__init__.py."""
     found = (path.parent for path in ROOT.glob("*/offerd*/__init__.py"))
     return {path.name: path for path in sorted(found)}
 
 
 def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
-    """Every import in `source`, wherever it stands, also for types only; relative ones are made absolute."""
+    """Every import in `source`, wherever it stands, also those for types only; relative ones are made absolute."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -118,7 +118,7 @@ def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[I
 
 
 def module_name(package: Path, path: Path) -> str:
-    """`offerd_master.core.offers` for that module's file, `offerd_master.core` for its package's."""
+    """`offerd_master.core.offers` for the file of that module, `offerd_master.core` for its package's."""
     parts = path.relative_to(package.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -139,7 +139,7 @@ def forbidden_imports(package: str, imports: Iterator[Import]) -> list[str]:
 
 
 def is_core(module: str) -> bool:
-    """Whether a dotted name lies in a component's core."""
+    """Whether a dotted name is in a component's core."""
     return "core" in module.split(".")[1:]
 
 
@@ -158,7 +158,7 @@ def impurities(source: str, module: str, is_package: bool = False) -> list[str]:
 
 
 def core_modules(modules: dict[str, Path]) -> set[str]:
-    """The modules of a component's core and all of the same component that they import, near or far."""
+    """The modules of a component's core, and all modules of that component that they import, directly or not."""
     waiting = [name for name in modules if is_core(name)]
     reached: set[str] = set()
     while waiting:
@@ -174,7 +174,7 @@ def core_modules(modules: dict[str, Path]) -> set[str]:
 
 
 def reaches_core(node: ast.expr, holders: set[str], aliases: set[str]) -> bool:
-    """Whether the value of an expression as `self.core.cluster` or `tasks[name]` is a core, or something within one."""
+    """Whether the value of an expression such as `self.core.cluster` or `tasks[name]` is a core, or something within one."""
     while isinstance(node, ast.Attribute | ast.Subscript):
         if isinstance(node, ast.Attribute) and node.attr in holders:
             return True
@@ -183,14 +183,14 @@ def reaches_core(node: ast.expr, holders: set[str], aliases: set[str]) -> bool:
 
 
 def is_whole_core(node: ast.expr) -> bool:
-    """Whether an expression as `core` or `self._core` is a core itself: its methods are how it is given events."""
+    """Whether an expression such as `core` or `self._core` is a core itself: its methods are how it gets events."""
     name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
     return name in CORE_NAMES
 
 
 @cache
 def changing_methods() -> frozenset[str]:
-    """Names of the methods by which objects within a core, or containers, change themselves."""
+    """Names of the methods by which objects within a core, and containers, change themselves."""
     cores = [path for package in packages_on_disk().values() for path in package.rglob("core/**/*.py")]
     classes = [
         node
@@ -225,7 +225,7 @@ def changes_itself(method: ast.FunctionDef, changing: Collection[str]) -> bool:
 
 
 def names_within_core(function: ast.AST, holders: set[str]) -> set[str]:
-    """Names that an assignment in this function binds to something within a core."""
+    """Names to which this function assigns something within a core."""
     bound: list[tuple[ast.expr, ast.expr]] = []
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
@@ -250,7 +250,7 @@ def names_within_core(function: ast.AST, holders: set[str]) -> set[str]:
 
 
 def pokes(source: str, module: str) -> list[str]:
-    """Statements by which a shell changes what is a core's own, which only events and arguments may: assignments, and calls of
+    """Statements by which a shell changes a core's state, which only events and arguments may do: assignments, and calls of
     methods that change an object within a core.
     """
     changing = changing_methods()
@@ -279,7 +279,7 @@ def pokes(source: str, module: str) -> list[str]:
 
 
 def imports_within(modules: dict[str, Path]) -> dict[str, set[str]]:
-    """Which modules of a package each imports, also for types only; a name that is no module stands for where it is."""
+    """The modules of a package that each of its modules imports, also for types only; other names stand for their module."""
     graph: dict[str, set[str]] = {}
     for name, path in modules.items():
         graph[name] = set()
@@ -291,7 +291,7 @@ def imports_within(modules: dict[str, Path]) -> dict[str, set[str]]:
 
 
 def circles(graph: dict[str, set[str]]) -> set[str]:
-    """The modules that lie on a circle of imports, or between two."""
+    """The modules that are on a circle of imports, or between two circles."""
     left = {name: set(uses) for name, uses in graph.items()}
     while True:
         used = set().union(*left.values())
@@ -302,7 +302,7 @@ def circles(graph: dict[str, set[str]]) -> set[str]:
 
 
 def config() -> dict[str, Any]:
-    """pyproject.toml's tool tables."""
+    """The tool tables of pyproject.toml."""
     tools: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     return tools
 
@@ -344,7 +344,7 @@ def test_core_does_no_io_and_reads_no_clock(package: str) -> None:
 
 
 def test_the_core_of_the_sdk_does_no_io_and_reads_no_clock() -> None:
-    # Its own modules alone: beside messages they import what describes clusters, and that names paths.
+    # Only its own modules: they also import the description of clusters, which has paths.
     modules = modules_of(packages_on_disk()["offerd"])
     core = [name for name in modules if is_core(name)]
     assert core

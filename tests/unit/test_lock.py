@@ -1,4 +1,4 @@
-"""What is installed on hosts is pinned, by hash, and is what pyproject.toml asks for."""
+"""What is installed on hosts is pinned by version and hash, and satisfies pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCKS = [ROOT / "deploy" / name for name in ("build.lock", "requirements.lock")]
 
 
 def locked() -> dict[str, str]:
-    """Name and version of each."""
+    """Name and version of each package."""
     text = "".join(path.read_text() for path in LOCKS)
     pins = re.findall(r"^([\w.-]+)==([\w.+!]+)", text, re.MULTILINE)
     return {canonicalize_name(name): version for name, version in pins}

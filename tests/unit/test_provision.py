@@ -1,4 +1,4 @@
-"""The scripts that install a host: what they take and refuse before they touch anything."""
+"""The scripts that install a host: what they accept and refuse before they change anything."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_commands_of_the_host_find_its_master_by_ipv6_too(host: str, written: st
 
 @pytest.fixture(scope="module")
 def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an installed host has in /usr/local/share: installed twice, the first time with a page that is no more."""
+    """An installed host's /usr/local/share: installed twice, the first time with a page that no longer exists."""
     place = tmp_path_factory.mktemp("host")
     programs = place / "venv/bin"
     programs.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The habits of this code base that a machine can check: what nobody sees grows one change at a time."""
+"""Habits of this code base that a machine can check: such faults grow unnoticed, one change at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Check = Callable[[str], Iterable[str]]
 
 
 def top_folders() -> list[Path]:
-    """The folders that hold our own files: one for each component, and what lies beside them."""
+    """The folders that hold our files: one for each component, and others beside them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     components = project["tool"]["hatch"]["build"]["dev-mode-dirs"]
     folders = [ROOT / name for name in (*components, "tests", "bench", "deploy", "docs", "examples", ".ci")]
@@ -36,7 +36,7 @@ def top_folders() -> list[Path]:
 
 
 def text_files() -> Iterator[Path]:
-    """Every text file of ours, without asking git: a checkout may be a tarball or belong to another user."""
+    """All our text files, without git: a checkout may be a tarball, or belong to another user."""
     for path in sorted(ROOT.iterdir()):
         if path.is_file() and (path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES):
             yield path
@@ -49,29 +49,29 @@ def text_files() -> Iterator[Path]:
 
 
 def python_files() -> list[Path]:
-    """Those of the text files that are Python."""
+    """The text files that are Python."""
     return [path for path in text_files() if path.suffix == ".py"]
 
 
 def findings(paths: Iterable[Path], check: Check) -> list[str]:
-    """What `check` says about each file, with the file's name before it."""
+    """The findings of `check` in each file, with the file's name."""
     return [f"{path.relative_to(ROOT)}:{finding}" for path in paths for finding in check(source_of(path))]
 
 
 source_of = cache(Path.read_text)
-"""There are hundreds, and every check wants them."""
+"""Read once: there are hundreds of files, and every check needs them."""
 
 
 def length(source: str) -> Iterator[str]:
-    """A file past the ceiling."""
+    """A file longer than the ceiling."""
     lines = source.count("\n")
     if lines > CEILING_LINES:
         yield f"{lines}: longer than {CEILING_LINES} lines: split it by subject"
 
 
 def long_functions(source: str) -> Iterator[str]:
-    """Functions that do not fit a screen, from `def` to their last line. Decorators do not count, which are options of a
-    command as often as not, and neither does the docstring, which should not be shortened for this.
+    """Functions that do not fit a screen, from `def` to their last line. Decorators do not count, because they are often the
+    options of a command. The docstring does not count either, because it should not be shortened for this.
     """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -86,7 +86,7 @@ def _lines(node: ast.stmt) -> int:
 
 
 def blanks(source: str) -> Iterator[str]:
-    """Tabs, blanks at line ends, and a missing last line end."""
+    """Tabs, blanks at line ends, and a missing last newline."""
     for number, line in enumerate(source.split("\n"), 1):
         if "\t" in line:
             yield f"{number}: tab"
@@ -97,12 +97,12 @@ def blanks(source: str) -> Iterator[str]:
 
 
 def trailing_blanks(source: str) -> Iterator[str]:
-    """The same, for files in which a tab means something."""
+    """Blanks at line ends, for files in which tabs have a meaning."""
     return (finding for finding in blanks(source) if not finding.endswith("tab"))
 
 
 def unfinished(source: str) -> Iterator[str]:
-    """Notes of work left undone: they belong in an issue."""
+    """Notes about unfinished work: these belong in an issue."""
     for number, line in enumerate(source.split("\n"), 1):
         if UNFINISHED.search(line):
             yield f"{number}: note of unfinished work"
@@ -116,7 +116,7 @@ def machine_paths(source: str) -> Iterator[str]:
 
 
 def docstring(source: str) -> Iterator[str]:
-    """A module that does not say what it is for."""
+    """A module without a docstring."""
     if not ast.get_docstring(ast.parse(source)):
         yield "1: no module docstring"
 
@@ -138,7 +138,7 @@ def annotations_import(source: str) -> Iterator[str]:
 
 
 def broad_excepts(source: str) -> Iterator[str]:
-    """Handlers that catch everything, unless they raise it again or carry a mark that says why."""
+    """Handlers that catch everything, unless they raise again or have a mark with the reason."""
     lines = source.split("\n")
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ExceptHandler):

@@ -23,7 +23,7 @@ from offerd_master.allocation.policy import Policy
 from offerd_master.allocation.roles import Node, RoleTree
 
 _NAME = itemgetter(2)
-"""Of a key."""
+"""The name in a sort key."""
 
 
 class DrfAllocator(Allocator):
