@@ -52,7 +52,7 @@ def parse(text: str, default_port: int = 0) -> HostPort:
     elif colon != ":":
         raise _fault(text, "it names no port" if not colon else "", default_port)
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise _fault(text, f"{port[:16]!r} is no port" if port else "it names no port", default_port)
+        raise _fault(text, f"{port[:16]!r} is not a port" if port else "it names no port", default_port)
     return HostPort(_host(text, host, default_port, is_bracketed=bracketed is not None), int(port))
 
 
@@ -64,14 +64,14 @@ def _host(text: str, host: str, default_port: int, *, is_bracketed: bool) -> str
     try:
         found = canonical(host)
     except ValueError:
-        raise _fault(text, f"{host[:64]!r} is no IPv6 address", default_port, example="[::1]") from None
+        raise _fault(text, f"{host[:64]!r} is not an IPv6 address", default_port, example="[::1]") from None
     if is_link_local(found) and "%" not in found:
         raise _fault(text, "it does not say on which interface", default_port, example=f"[{found}%eth0]")
     return found
 
 
 def _fault(text: str, why: str, default_port: int, *, example: str = LOOPBACK) -> BadInput:
-    what = f"{text!r} is no address{f': {why}' if why else ''}"
+    what = f"{text!r} is not an address{f': {why}' if why else ''}"
     return BadInput(f"{what}; write HOST:PORT, as in {example}:{default_port or 5060}")
 
 
@@ -95,14 +95,16 @@ def listening_ip(text: str, option: str = "--ip") -> str:
         ip = canonical(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     except ValueError:
         raise BadInput(
-            f"{option} {text!r} is no IP address; write one of this host's, as in 127.0.0.1 or ::1"
+            f"{option} {text!r} is not an IP address; write one of this host's, as in 127.0.0.1 or ::1"
         ) from None
     if is_link_local(ip):
         raise BadInput(
             f"{option} {ip}: a link-local address is valid on one link only, so other hosts cannot use it; write another"
         )
     if ipaddress.ip_address(ip).is_multicast:
-        raise BadInput(f"{option} {ip}: a multicast address is no host's; write one of this host's")
+        raise BadInput(
+            f"{option} {ip}: a multicast address does not belong to a host; write one of this host's addresses"
+        )
     return ip
 
 
@@ -119,7 +121,7 @@ def canonical(text: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None and not percent:
         return str(address.ipv4_mapped)
     if percent and not (is_link_local(ip) and ":" in ip and _INTERFACE.fullmatch(interface)):
-        raise ValueError(f"{text!r} is no address of an interface")
+        raise ValueError(f"{text!r} is not the address of an interface")
     return f"{address}{percent}{interface}"
 
 

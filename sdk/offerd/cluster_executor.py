@@ -182,7 +182,7 @@ class ClusterExecutor(_Submitter):
     * `connect_timeout_s`: how long to wait for a master.
 
     Waits until the master knows the framework. Raises `OfferdError` if no master answers in time, and `BadInput` for values
-    that cannot be.
+    that are not possible.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ def test_list_use_and_remove(capsys: pytest.CaptureFixture[str], store: Path) ->
     ("line", "word"),
     [
         (["add", "a b", "host"], "is not a valid name"),
-        (["add", "a", "host:port"], "is no address"),
+        (["add", "a", "host:port"], "is not an address"),
         (["add", "a", "zk://host"], "names no path"),
         (["add", "a", "host", "--master-key", "nonsense"], "is neither a public key"),
         (["add", "a", "host", "--key", "nonsense"], "--key needs --master-key"),

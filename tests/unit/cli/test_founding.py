@@ -112,11 +112,14 @@ def test_a_port_in_use_is_reported_before_anything_is_made(config: Path) -> None
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({"advertise": "host:nonsense"}, "--advertise 'host:nonsense' is no address: 'nonsense' is no port"),
+        (
+            {"advertise": "host:nonsense"},
+            "--advertise 'host:nonsense' is not an address: 'nonsense' is not a port",
+        ),
         ({"advertise": "::1:7000"}, "an IPv6 address stands in brackets"),
         ({"advertise": "[fe80::1%eth0]:7000"}, "link-local"),
         ({"ip": "fe80::1%eth0"}, "link-local"),
-        ({"ip": "[::1]:5060"}, "is no IP address"),
+        ({"ip": "[::1]:5060"}, "is not an IP address"),
         ({"ip": "2001:db8::1"}, r"cannot listen on \[2001:db8::1\]:"),
         ({"zk": "nonsense"}, "names no path"),
         ({"zk": "zoo:2181/offerd", "advertise": "name.example"}, "give the IP address of this master"),

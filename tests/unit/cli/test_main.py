@@ -120,7 +120,7 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
         (["run", "--cpus", "many", "true"], "cpus=many is not a number"),
         (["run", "--mem", "128", "true"], "has no unit"),
         (["run", "--env", "A", "true"], "KEY=VALUE"),
-        (["run", "--master", "nowhere:port", "true"], "no address"),
+        (["run", "--master", "nowhere:port", "true"], "not an address"),
         (["run", "--instances", "0", "true"], "instances"),
         (["map", "true"], "no arguments"),
         (["map", ":::", "a"], "the command is missing"),

@@ -401,7 +401,7 @@ def test_a_slave_may_restart_again_and_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("stage", [{"OFFERD_RECOVERY_TIMEOUT_S": "0.3"}], indirect=True)
-def test_without_a_slave_the_executor_ends_itself(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_slave_the_executor_ends(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.start()
     stage.slave.wait_until(lambda: bool(stage.executor.events), "registered")
     stage.slave.unbind()

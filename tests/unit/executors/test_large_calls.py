@@ -100,7 +100,7 @@ def test_what_was_lost_is_asked_for_again_and_what_comes_twice_counts_once(line:
     assert line.content("one") == line.calls["one"]
 
 
-def test_one_that_is_not_wanted_any_more_leaves_nothing_and_the_next_one_comes(line: Line) -> None:
+def test_a_call_that_is_not_wanted_any_more_leaves_nothing_and_the_next_one_comes(line: Line) -> None:
     line.fetch("one")
     line.fetch("two")
     line.large.take(line.answer())
@@ -112,7 +112,7 @@ def test_one_that_is_not_wanted_any_more_leaves_nothing_and_the_next_one_comes(l
     assert os.listdir(line.directory / "calls") == ["two"]
 
 
-def test_one_that_cannot_be_stored_says_so_and_the_next_one_comes(line: Line) -> None:
+def test_a_call_that_cannot_be_stored_fails_and_the_next_one_comes(line: Line) -> None:
     (line.directory / "calls" / "one").mkdir(parents=True)
     line.fetch("one")
     line.fetch("two")

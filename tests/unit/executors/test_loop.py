@@ -11,7 +11,7 @@ from offerd.drivers.executor_loop import Loop
 
 
 @pytest.mark.parametrize("delay_s", [1e9, 1e300, math.inf])
-def test_a_delay_beyond_what_the_kernel_counts_keeps_nothing_from_being_done(delay_s: float) -> None:
+def test_a_delay_longer_than_the_kernel_can_wait_blocks_nothing(delay_s: float) -> None:
     loop, done = Loop(), []
     loop.call_later(delay_s, lambda: done.append("late"))
     loop.call_later(0.01, lambda: done.append("soon"))

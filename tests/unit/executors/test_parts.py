@@ -72,7 +72,7 @@ def test_rotation_keeps_the_end_and_never_more_than_twice_the_limit(tmp_path: Pa
     assert limit_bytes <= len(kept) <= 2 * limit_bytes
 
 
-def test_what_is_kept_whole_is_never_rotated(tmp_path: Path) -> None:
+def test_output_kept_whole_is_never_rotated(tmp_path: Path) -> None:
     output = Output(str(tmp_path / "stdout"), 10, keeps=WHOLE)
     for _ in range(5):
         os.write(output.write_fd, b"0123456")
@@ -82,7 +82,7 @@ def test_what_is_kept_whole_is_never_rotated(tmp_path: Path) -> None:
     assert (tmp_path / "stdout").read_bytes() == b"0123456" * 5
 
 
-def test_what_is_kept_until_it_was_read_waits_for_its_reader(tmp_path: Path) -> None:
+def test_output_kept_until_it_is_read_waits_for_its_reader(tmp_path: Path) -> None:
     """Two files may be full: the one that is being read, and the next."""
     output = Output(str(tmp_path / "stdout"), 10, keeps=UNTIL_READ)
     os.write(output.write_fd, b"a" * 10)
@@ -113,7 +113,7 @@ def test_at_the_end_all_that_is_in_the_pipe_is_taken_and_counted_read_or_not(tmp
     assert (tmp_path / "stdout.1").read_bytes() + (tmp_path / "stdout").read_bytes() == text
 
 
-def test_what_cannot_be_stored_is_counted_all_the_same(tmp_path: Path) -> None:
+def test_output_that_cannot_be_stored_is_counted(tmp_path: Path) -> None:
     output = output_of(tmp_path / "no" / "such" / "stdout", 100, b"lost", b"lost too")
     assert output.written_bytes == 12
     output.close()
@@ -125,7 +125,7 @@ def test_output_of_a_task_run_again_is_appended(tmp_path: Path) -> None:
     assert (tmp_path / "stdout").read_bytes() == b"first second"
 
 
-def test_output_that_cannot_be_written_is_read_all_the_same(tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_is_still_read(tmp_path: Path) -> None:
     output = output_of(tmp_path / "no" / "such" / "stdout", 100, b"lost", b"lost too")
     assert output.error == "No such file or directory"
     output.close()

@@ -23,7 +23,7 @@ from offerd_frameworks.mapreduce.work import Attempt, Kind, Rules, Work
 HOSTS = [blocks.Host("s1", "slave-1", FilesAccess("s1:5051"))]
 
 
-def test_a_listing_that_does_not_show_all_is_not_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_listing_is_not_taken_for_a_complete_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(*_: object) -> bytes:
         return json.dumps({"entries": [{"name": "block-00000"}], "truncated": True}).encode()
 
@@ -43,7 +43,7 @@ def test_a_set_of_more_blocks_than_are_listed_is_refused(
         blocks.put("logs", [str(tmp_path / "f")], HOSTS, replicas=1, block_bytes=2)
 
 
-def test_who_is_interrupted_uploads_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_the_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted = threading.Event()
     put: list[str] = []
 
@@ -87,7 +87,7 @@ def test_a_manifest_names_files_of_any_bytes(name: str) -> None:
     assert [Piece(*found) for found in read.blocks[0].pieces] == [piece]
 
 
-def test_a_name_that_no_file_has_makes_no_manifest() -> None:
+def test_a_name_that_no_file_can_have_is_refused_in_a_manifest() -> None:
     piece = {"name": "block-00000", "bytes": 2, "sha256": "0" * 64, "pieces": [["\0\u4e00", 0, 2, 0]]}
     with pytest.raises(OfferdError, match="cannot be read"):
         blocks._read_manifest(
@@ -95,7 +95,7 @@ def test_a_name_that_no_file_has_makes_no_manifest() -> None:
         )
 
 
-def test_what_went_wrong_with_a_file_of_any_name_is_reported(
+def test_an_error_with_a_file_of_any_name_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

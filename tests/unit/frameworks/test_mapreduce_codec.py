@@ -66,7 +66,7 @@ def test_a_value_comes_back_equal_and_of_its_type_in_one_line_without_a_tab(valu
 
 
 @given(HASHABLE, HASHABLE)
-def test_two_keys_are_one_where_they_are_equal_and_of_one_type(one: Any, other: Any) -> None:
+def test_equal_keys_of_one_type_are_one_key(one: Any, other: Any) -> None:
     assert decode(encode_key(one)) == one
     are_of_one_type = types(one, signs=False) == types(other, signs=False)
     assert (encode_key(one) == encode_key(other)) == (one == other and are_of_one_type)
@@ -81,7 +81,7 @@ def test_a_zero_is_one_key_whatever_its_sign(one: Any, other: Any) -> None:
 @pytest.mark.parametrize(
     "value", [math.inf, -math.inf, 2**63, 2**64, -(2**70), -0.0, "\ud83d\ude00", "\udce9"]
 )
-def test_what_json_has_not_comes_back_too(value: Any) -> None:
+def test_values_that_json_lacks_come_back_too(value: Any) -> None:
     assert (decode(encode_value(value)), types(decode(encode_value(value)))) == (value, types(value))
 
 
@@ -102,7 +102,7 @@ class Thing:
     "value",
     [Colour.RED, Point(1), Thing(1), Counter("a"), Decimal(1), bytearray(b"x"), 1j, range(3), object()],
 )
-def test_what_would_come_back_as_something_else_is_refused_by_the_name_of_its_type(value: Any) -> None:
+def test_a_type_that_would_not_come_back_is_refused_by_name(value: Any) -> None:
     for content in (value, [value], {"a": value}):
         with pytest.raises(NotCarried, match=type(value).__qualname__):
             encode_value(content)
@@ -111,7 +111,7 @@ def test_what_would_come_back_as_something_else_is_refused_by_the_name_of_its_ty
 
 
 @pytest.mark.parametrize("key", [{}, set(), ({1: 2},), [{1}]])
-def test_what_has_no_order_of_its_own_is_no_key(key: Any) -> None:
+def test_unordered_values_cannot_be_keys(key: Any) -> None:
     with pytest.raises(NotCarried, match="cannot be a key"):
         encode_key(key)
 
@@ -175,7 +175,7 @@ def test_lines_keep_their_bytes(reduces: bool) -> None:
     assert sorted(found.split(b"\n")[:-1]) == sorted(line + b"\t" + line for line in lines)
 
 
-def test_what_a_reducer_yields_is_text_that_loses_nothing() -> None:
+def test_a_reducers_values_become_text_without_loss() -> None:
     def pairs(line: str) -> Iterable[tuple[int, Any]]:
         yield from enumerate([math.inf, -math.inf, b"\xff", "\udcff", (1, "\udcff"), 2**70])
 
@@ -186,7 +186,7 @@ def test_what_a_reducer_yields_is_text_that_loses_nothing() -> None:
     ]  # fmt: skip
 
 
-def test_a_pipe_that_somebody_has_made_non_blocking_gets_all_that_a_program_yields(tmp_path: Path) -> None:
+def test_a_non_blocking_pipe_gets_all_that_a_program_yields(tmp_path: Path) -> None:
     lines = 20_000
     functions = Functions(lambda line: [(line, None)], lambda key, values: [(key, len(list(values)))])
     (tmp_path / "functions.pickle").write_bytes(cloudpickle.dumps(functions))

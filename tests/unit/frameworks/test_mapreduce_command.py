@@ -38,13 +38,13 @@ ROOT = Path(__file__).parents[3]
         ("a b", "x", "is not a property"),
     ],
 )
-def test_what_is_not_done_is_refused_with_its_own_reason(name: str, value: str, why: str) -> None:
+def test_an_unsupported_property_is_refused_with_its_own_reason(name: str, value: str, why: str) -> None:
     with pytest.raises(BadInput, match=why) as caught:
         check_properties({name: value})
     assert name.startswith("mapred.") or name in str(caught.value)
 
 
-def test_what_is_done_or_so_here_may_be_said() -> None:
+def test_a_property_that_holds_here_anyway_is_accepted() -> None:
     check_properties(
         {
             "stream.num.map.output.key.fields": "4",
@@ -71,7 +71,7 @@ def test_the_number_of_reduces_may_be_a_property() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "many", "10001"])
-def test_a_property_that_is_no_number_of_reduces_is_refused(text: str) -> None:
+def test_an_invalid_number_of_reduces_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="is not a number from 0"):
         number_of_reduces(None, {"mapreduce.job.reduces": text})
 

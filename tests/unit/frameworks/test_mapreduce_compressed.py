@@ -58,7 +58,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @every_kind
-def test_a_mapper_and_functions_get_what_comes_out_of_all_members(tmp_path: Path, suffix: str) -> None:
+def test_mappers_and_functions_get_the_contents_of_all_members(tmp_path: Path, suffix: str) -> None:
     content = b"".join(LINES) + b"not ended"
     file = tmp_path / f"in{suffix}"
     file.write_bytes(PACKERS[suffix](content[:100_000]) + PACKERS[suffix](content[100_000:]))
@@ -81,7 +81,7 @@ def test_a_mapper_and_functions_get_what_comes_out_of_all_members(tmp_path: Path
         ("another that is cut", "cat"),
     ],
 )
-def test_what_is_damaged_fails_the_map_also_if_the_mapper_has_not_read_so_far(
+def test_a_damaged_file_fails_the_map_even_if_the_mapper_stops_before_the_damage(
     tmp_path: Path, suffix: str, harm: str, mapper: str
 ) -> None:
     packed = bytearray(PACKERS[suffix](b"".join(LINES)))
@@ -106,14 +106,14 @@ def test_a_truncated_file_fails_functions_too(tmp_path: Path) -> None:
         list(read_pieces([(str(file), str(file), 0, 0, 0)]))
 
 
-def test_padding_between_and_after_members_is_none(tmp_path: Path) -> None:
+def test_padding_between_and_after_members_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "in.xz").write_bytes(lzma.compress(b"a\n") + b"\0" * 8 + lzma.compress(b"b\n") + b"\0" * 4)
     (tmp_path / "in.gz").write_bytes(gzip.compress(b"a\n") + gzip.compress(b"b\n") + b"\0" * 100)
     for name in ("in.xz", "in.gz"):
         assert open_plain(str(tmp_path / name), Leftovers()).read() == b"a\nb\n"
 
 
-def test_one_that_wants_more_memory_than_a_map_has_is_refused(
+def test_a_file_that_needs_more_memory_than_a_map_has_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compressed, "MOST_MEMORY_BYTES", 1 << 20)
@@ -122,7 +122,9 @@ def test_one_that_wants_more_memory_than_a_map_has_is_refused(
         open_plain(str(tmp_path / "in.xz"), Leftovers()).read()
 
 
-def test_without_zstd_it_is_said_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zstd_the_error_names_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "in.zst").write_bytes(b"x")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(CommandFailed, match=r"this slave has no zstd; install it"):
@@ -140,7 +142,7 @@ print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
-def test_however_much_comes_out_it_takes_little_memory(tmp_path: Path, suffix: str) -> None:
+def test_decompressing_takes_little_memory_however_large_the_result(tmp_path: Path, suffix: str) -> None:
     """One line of many megabytes, which compresses to some kilobytes."""
     (tmp_path / f"in{suffix}").write_bytes(PACKERS[suffix](b"\0" * (BOMB_MB << 20 >> 3)) * 8)
     words = [sys.executable, "-c", COUNT, str(tmp_path / f"in{suffix}")]
@@ -150,7 +152,7 @@ def test_however_much_comes_out_it_takes_little_memory(tmp_path: Path, suffix: s
     assert peak_kib < (BOMB_MB << 10) // 2
 
 
-def test_each_is_the_input_of_a_map_of_its_own_and_is_not_cut(tmp_path: Path) -> None:
+def test_each_file_is_the_input_of_a_map_of_its_own_and_is_not_cut(tmp_path: Path) -> None:
     for name in ("a", "b.GZ", "c.xz", "d", "e"):
         (tmp_path / name).write_bytes(b"x\n" * 500)
     found = [
@@ -161,7 +163,7 @@ def test_each_is_the_input_of_a_map_of_its_own_and_is_not_cut(tmp_path: Path) ->
     assert [len(split_files([str(tmp_path / name)], 100)) for name in ("a", "b.GZ")] == [10, 1]
 
 
-def test_one_too_large_for_a_block_is_refused_before_anything_is_placed(
+def test_a_file_too_large_for_a_block_is_refused_before_anything_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"a\n"))
@@ -204,7 +206,7 @@ def test_a_block_of_a_set_is_decompressed_as_its_file_would_be(
 
 @every_kind
 @pytest.mark.parametrize("mapper", ["cat", "head -n 1"])
-def test_a_block_that_was_cut_before_it_was_placed_fails_the_map_by_its_files_name(
+def test_a_block_of_a_truncated_file_fails_the_map_with_the_files_name(
     block: Callable[..., dict[str, Any]], suffix: str, mapper: str
 ) -> None:
     cut = (PACKERS[suffix](b"a\n") + PACKERS[suffix](b"".join(LINES)))[:-20]
@@ -212,7 +214,7 @@ def test_a_block_that_was_cut_before_it_was_placed_fails_the_map_by_its_files_na
         map_task.run(block(suffix, cut, mapper=mapper), Reporter())
 
 
-def test_a_block_that_is_another_than_was_placed_is_damaged_also_if_it_can_be_decompressed(
+def test_a_changed_block_is_damaged_even_if_it_can_be_decompressed(
     block: Callable[..., dict[str, Any]],
 ) -> None:
     stored = gzip.compress(b"a\n", mtime=0)

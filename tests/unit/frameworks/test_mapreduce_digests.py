@@ -113,7 +113,7 @@ def map_with(
 
 
 @pytest.mark.parametrize("evil", [EVIL, EVIL.ljust(14, b"#")[:14], b""])
-def test_a_script_that_is_not_the_jobs_is_neither_made_executable_nor_run(
+def test_a_changed_script_is_neither_made_executable_nor_run(
     slave: Slave, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evil: bytes
 ) -> None:
     good = b"#!/bin/sh\ncat\n"
@@ -126,7 +126,7 @@ def test_a_script_that_is_not_the_jobs_is_neither_made_executable_nor_run(
     assert os.listdir(box / "files-job-j") == []
 
 
-def test_a_task_that_no_thread_can_be_started_in_says_so(
+def test_a_task_that_cannot_start_a_thread_says_so(
     box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_thread(_thread: threading.Thread) -> None:
@@ -138,7 +138,7 @@ def test_a_task_that_no_thread_can_be_started_in_says_so(
     assert report["error"].startswith("no thread can be started: ")
 
 
-def test_a_job_goes_on_with_the_next_slave_that_has_its_script_as_it_was(
+def test_a_job_goes_on_with_the_next_slave_that_has_its_script_unchanged(
     slave: Slave, other: Slave, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = b"#!/bin/sh\ncat\n"
@@ -335,9 +335,7 @@ LISTINGS = [
 
 
 @pytest.mark.parametrize("content", LISTINGS)
-def test_a_slave_whose_listing_makes_no_sense_is_as_one_that_is_silent(
-    slave: Slave, other: Slave, content: bytes
-) -> None:
+def test_a_slave_with_an_invalid_listing_counts_as_silent(slave: Slave, other: Slave, content: bytes) -> None:
     on = hosts(slave, other)
     slave.held["/data/@/s/manifest.json"] = manifest()
     other.held["/data/@/s"] = other.held["/data/@"] = content

@@ -63,17 +63,17 @@ def test_an_input_names_what_hadoop_would_take(texts: list[str], found: list[str
     assert expand(texts) == found
 
 
-def test_absolute_ones_too(place: Path) -> None:
+def test_absolute_patterns_name_what_hadoop_would_take_too(place: Path) -> None:
     assert expand([f"{place}/logs/*/b"]) == [f"{place}/logs/1/b"]
 
 
 @pytest.mark.parametrize("text", ["a.txt,", ",a.txt", "a.txt,,c.log", ""])
-def test_a_comma_too_many_is_said(text: str) -> None:
+def test_a_comma_too_many_is_an_error(text: str) -> None:
     with pytest.raises(BadInput, match="has a comma with nothing before or after it"):
         expand([text])
 
 
-def test_a_pattern_that_cannot_look_into_a_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_over_an_unreadable_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = os.listdir
 
     def closed(path: str) -> list[str]:

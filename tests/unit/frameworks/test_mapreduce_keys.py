@@ -114,7 +114,7 @@ def test_a_key_goes_to_the_reduce_that_it_goes_to_in_hadoop(key: bytes, number: 
         ({PARTITION: "-k1,1", "mapred.text.key.partitioner.options": "-k2,2"}, "given twice"),
     ],
 )
-def test_what_cannot_be_is_bad_input(properties: dict[str, str], complaint: str) -> None:
+def test_impossible_properties_are_bad_input(properties: dict[str, str], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         keys.read(properties)
 
@@ -206,7 +206,7 @@ def test_the_usual_keys_travel_as_they_are(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["mapper", "combiner", "reducer"])
-def test_another_status_than_0_is_no_failure_if_the_job_says_so(directory: Path, what: str) -> None:
+def test_a_status_other_than_0_is_no_failure_if_the_job_says_so(directory: Path, what: str) -> None:
     more = {} if what == "reducer" else {what: "cat; exit 3"}
     lines = mapped(directory, [b"a\t1"], any_status=True, keys={}, **more)
     if what == "reducer":
@@ -215,6 +215,8 @@ def test_another_status_than_0_is_no_failure_if_the_job_says_so(directory: Path,
 
 
 @pytest.mark.parametrize("mapper", ["cat; exit 3", "kill -9 $$"])
-def test_another_status_is_a_failure_else_and_so_is_to_be_killed(directory: Path, mapper: str) -> None:
+def test_otherwise_such_a_status_is_a_failure_and_being_killed_always_is(
+    directory: Path, mapper: str
+) -> None:
     with pytest.raises(CommandFailed, match=r"ended with status 3|killed by SIGKILL"):
         mapped(directory, [b"a"], mapper=mapper, any_status="kill" in mapper)

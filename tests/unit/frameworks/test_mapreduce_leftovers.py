@@ -99,9 +99,7 @@ def test_a_mapper_is_over_when_its_program_has_ended(directory: Path, holder: st
     assert sleepers(directory) == []
 
 
-def test_where_the_kernel_lists_no_children_they_are_found_all_the_same(
-    directory: Path, tmp_path: Path
-) -> None:
+def test_children_are_found_even_if_the_kernel_lists_none(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_LISTS)
     mapper = f"{KEEPS} cat; {HOLDERS['no environment and no parent']}"
     lines = run_task(directory, map_of(directory, mapper), PYTHONPATH=str(tmp_path))
@@ -110,7 +108,7 @@ def test_where_the_kernel_lists_no_children_they_are_found_all_the_same(
 
 
 @pytest.mark.parametrize("holder", SOME)
-def test_a_combiner_is_over_that_has_not_read_all(directory: Path, holder: str) -> None:
+def test_a_combiner_may_end_before_it_has_read_everything(directory: Path, holder: str) -> None:
     lots, combiner = "cat; seq 300000", f"{KEEPS} head -n 1; {HOLDERS[holder]}"
     assert run_task(directory, map_of(directory, lots, combiner=combiner)) == [b"1"]
     assert sleepers(directory) == []
@@ -126,13 +124,13 @@ def test_a_reducer_is_over_when_its_program_has_ended(directory: Path, holder: s
     assert sleepers(directory) == []
 
 
-def test_what_a_command_has_started_goes_on_while_the_command_runs(directory: Path) -> None:
+def test_a_commands_children_go_on_while_the_command_runs(directory: Path) -> None:
     """Also while earlier mappers end: a combiner's own helper is not taken for theirs when its parent is gone."""
     helper = f"{KEEPS} mkfifo back; (setsid sh -c 'wc -l <&3 >back' &); cat back"
     assert run_task(directory, map_of(directory, "seq 200000; sleep 0.3", combiner=helper)) == [b"400000"]
 
 
-def test_a_program_that_has_ended_badly_fails_at_once(directory: Path) -> None:
+def test_a_program_that_fails_is_reported_at_once(directory: Path) -> None:
     with pytest.raises(AssertionError, match="ended with status 3"):
         run_task(directory, map_of(directory, "sleep 300 & exit 3"))
     assert sleepers(directory) == []

@@ -61,9 +61,7 @@ def mapped(what: dict[str, Any], sandbox: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("reduces", [0, 1])
-def test_the_last_line_of_a_file_ends_also_where_nobody_ended_it(
-    tmp_path: Path, sandbox: Path, reduces: int
-) -> None:
+def test_an_incomplete_last_line_of_a_file_is_completed(tmp_path: Path, sandbox: Path, reduces: int) -> None:
     pieces = [
         piece(tmp_path / "f1", b"a b"),
         piece(tmp_path / "f2", b"c d"),
@@ -73,7 +71,7 @@ def test_the_last_line_of_a_file_ends_also_where_nobody_ended_it(
     assert mapped(description(pieces, reduces=reduces), sandbox) == [b"a b\n", b"c d\n", b"e\n", b"f\n"]
 
 
-def test_files_of_a_command_are_never_taken_for_the_tasks_own(tmp_path: Path, sandbox: Path) -> None:
+def test_a_commands_files_are_never_taken_for_the_tasks_own(tmp_path: Path, sandbox: Path) -> None:
     pieces = [piece(tmp_path / "f", b"a\n")]
     names = "output index unsorted report.json input"
     lines = mapped(description(pieces, f"for f in {names}; do echo mine > $f; done; cat"), sandbox)
@@ -109,7 +107,7 @@ def test_a_file_of_the_job_may_have_any_name(
     assert (shelf / name).read_text() == "#!/bin/sh\ncat\n"
 
 
-def test_what_killed_tasks_have_left_is_removed_and_their_logs_are_not(sandbox: Path) -> None:
+def test_files_of_killed_tasks_are_removed_but_not_their_logs(sandbox: Path) -> None:
     for name in ("output", "input", "unsorted", "segment-00001", "sortX8dp1c", "commands/core", "stderr"):
         path = sandbox.parent / "j-1.m00000.0" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +138,7 @@ def test_a_mapper_that_writes_much_for_each_piece_is_passed_on_whole(tmp_path: P
     assert lines == sorted([b"%06d\n" % number for number in range(1, 400_001)] * 2)
 
 
-def test_the_last_line_of_a_reducer_ends(sandbox: Path) -> None:
+def test_an_incomplete_last_line_of_a_reducer_is_completed(sandbox: Path) -> None:
     what: dict[str, Any] = {
         "low": None, "high": None, "containers": [], "maps": [], "index_digests": "", "by_key": True,
         "reducer": "printf 'the end'", "job": {}, "environment": {},
@@ -160,7 +158,7 @@ def fetching(maps: int) -> reduce_task.Shuffle:
     return reduce_task.Shuffle(what, lambda *_: None)
 
 
-def test_what_a_busy_server_holds_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_outputs_on_a_busy_server_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_busy(self: Server, path: str, offset: int = 0, length: int | None = None) -> bytes:
         raise ServerBusy(f"{self.address} is busy")
 
@@ -169,7 +167,7 @@ def test_what_a_busy_server_holds_is_not_lost(monkeypatch: pytest.MonkeyPatch) -
         fetching(1).fetch()
 
 
-def test_what_is_behind_a_dead_token_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_outputs_behind_an_expired_token_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_dead(self: Server, path: str, offset: int = 0, length: int | None = None) -> bytes:
         self._check(401, path, b"this token is not good for this, or not any more")
         raise AssertionError

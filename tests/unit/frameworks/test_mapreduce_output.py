@@ -47,7 +47,7 @@ def all_below(place: Path) -> Iterator[str]:
         ("", "is missing"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_anything_has_begun(
+def test_an_impossible_output_is_refused_before_anything_has_begun(
     place: Path, output: str, complaint: str
 ) -> None:
     before = sorted(all_below(place))
@@ -58,7 +58,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_has_begun(
     assert sorted(all_below(place)) == before
 
 
-def test_a_name_too_long_is_refused_also_where_its_directory_is_not_there_yet(place: Path) -> None:
+def test_a_name_too_long_is_refused_even_if_its_directory_does_not_exist_yet(place: Path) -> None:
     before = sorted(all_below(place))
     with pytest.raises(BadInput, match="File name too long"):
         OutputDirectory("new/" + "x" * 256)
@@ -84,7 +84,7 @@ def test_a_place_that_may_not_be_replaced_is_refused_before_the_job(
 
 
 @pytest.mark.parametrize("output", ["../empty", "new", "a/b/new", "x" * 255, "é" * 127])
-def test_one_that_can_be_appears_whole_or_leaves_nothing(place: Path, output: str) -> None:
+def test_an_output_appears_complete_or_leaves_nothing(place: Path, output: str) -> None:
     before = sorted(all_below(place))
     OutputDirectory(output).discard()
     assert sorted(all_below(place)) == before

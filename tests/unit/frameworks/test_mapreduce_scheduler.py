@@ -313,7 +313,7 @@ def test_a_reduce_is_asked_again_when_it_has_answered_and_no_report_waits_for_th
     assert running.progress.shuffled_bytes == 7
 
 
-def test_a_slave_that_is_silent_is_asked_how_far_a_reduce_is_for_a_short_time_only(
+def test_a_silent_slave_is_asked_for_progress_for_a_short_time_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scheduling, "POLL_TIMEOUT_S", 0.1)
@@ -324,7 +324,7 @@ def test_a_slave_that_is_silent_is_asked_how_far_a_reduce_is_for_a_short_time_on
     assert time.monotonic() - began < scheduling.POLL_S
 
 
-def test_a_task_that_no_message_holds_is_the_end_of_its_job_alone(site: Site) -> None:
+def test_a_task_too_large_for_a_message_ends_only_its_own_job(site: Site) -> None:
     bad, good = site.submit("bad"), site.submit("good")
     site.fake.unsendable = {"bad.m00000.0"}
     launched = site.offer("s1") or site.offer("s1")
@@ -335,7 +335,7 @@ def test_a_task_that_no_message_holds_is_the_end_of_its_job_alone(site: Site) ->
     assert not good.done.done()
 
 
-def test_a_job_fails_that_there_is_no_thread_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_fails_if_no_thread_can_be_started_for_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     running = site.submit("out")
     task_id = site.offer("s1")
     no_thread: Future[Any] = Future()

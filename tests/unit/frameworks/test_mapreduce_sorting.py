@@ -41,7 +41,7 @@ def key(line: bytes) -> bytes:
 
 
 @given(blocks=st.lists(LINES, max_size=6))
-def test_what_was_counted_comes_out_as_a_stable_sort_by_key_gives_it(blocks: list[list[bytes]]) -> None:
+def test_counted_lines_come_out_as_from_a_stable_sort_by_key(blocks: list[list[bytes]]) -> None:
     counted = EqualLines(MUCH_BYTES)
     taken = [line for lines in blocks if counted.take(block(lines)) for line in lines]
     assert b"".join(counted.in_order()) == block(sorted(taken, key=key))
@@ -111,11 +111,11 @@ REPEATED = block([b"%d" % (number % 700) for number in range(50_000)])
         pytest.param(b"long " * 100_000, id="nothing but a very long line"),
     ],
 )  # fmt: skip
-def test_it_gives_the_bytes_that_gnu_sort_gives(data: bytes) -> None:
+def test_counting_gives_the_same_bytes_as_gnu_sort(data: bytes) -> None:
     assert sorted_by_us(data) == sorted_by_gnu(data)
 
 
-def test_what_comes_again_and_again_needs_no_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_lines_need_no_sort(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = sorted_by_gnu(REPEATED)
     monkeypatch.setattr("offerd_frameworks.mapreduce.sorting.sort_words", lambda *_, **__: ["false"])
     assert sorted_by_us(REPEATED) == expected
@@ -161,7 +161,7 @@ def test_a_full_disk_is_reported_rather_than_the_mapper_that_it_cuts_off(
 
 @pytest.mark.parametrize("combiner", ["", "uniq"])
 @pytest.mark.parametrize("data", ["yes | head -n 1000", "seq 100000"])
-def test_an_error_of_ours_is_never_an_empty_output(
+def test_an_error_of_the_task_is_never_an_empty_output(
     data: str, combiner: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(self: EqualLines) -> Iterator[bytes]:
@@ -178,7 +178,7 @@ def test_an_error_of_ours_is_never_an_empty_output(
 
 @pytest.mark.parametrize("data", ["yes | head -n 1000", "seq 100000"])
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_program_that_cannot_be_started_ends_all_that_were(
+def test_a_program_that_cannot_be_started_ends_those_that_were_started(
     data: str, number: int, sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []

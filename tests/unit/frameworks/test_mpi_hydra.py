@@ -71,7 +71,7 @@ def test_it_says_what_to_run_on_each_host_and_waits_for_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(("error", "arrived"), [(errno.EBADF, 0), (errno.EPERM, None), (errno.ENOSYS, None)])
-def test_a_socket_that_was_just_closed_is_no_proxy_and_one_that_we_may_not_look_at_is_not_known(
+def test_a_closed_socket_is_not_a_proxy_and_an_inaccessible_one_is_unknown(
     error: int, arrived: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Kernel:
@@ -125,7 +125,9 @@ def test_a_range_of_ports_that_are_all_taken_is_an_error() -> None:
             pass
 
 
-def test_who_connects_before_it_is_bound_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stranger_that_connects_before_it_is_bound_ends_the_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bind, strangers = Hydra._bind, []
 
     def is_late(self: Hydra) -> bool:
@@ -140,7 +142,7 @@ def test_who_connects_before_it_is_bound_ends_the_attempt(monkeypatch: pytest.Mo
     strangers[0].close()
 
 
-def test_a_kernel_that_does_not_let_us_look_leaves_it_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_kernel_refuses_access_hydra_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     class Kernel:
         def syscall(self, *_: int) -> int:
             ctypes.set_errno(errno.EPERM)
@@ -236,7 +238,7 @@ def test_a_rank_ended_from_outside_reports_all_its_output_and_that_it_was_asked_
         proxy.wait(DEADLINE_S)
 
 
-def test_a_rank_whose_end_has_not_come_is_not_heard() -> None:
+def test_a_rank_whose_end_has_not_come_is_unheard() -> None:
     with started("sh", "-c", "echo up; kill -9 0", hosts=(("a", 1),)) as hydra:
         proxy = subprocess.Popen(hydra.commands[0], start_new_session=True)
         assert read_all(hydra) == [(0, b"up\n")]
@@ -244,7 +246,7 @@ def test_a_rank_whose_end_has_not_come_is_not_heard() -> None:
         proxy.wait(DEADLINE_S)
 
 
-def test_what_is_not_installed_is_said_with_the_command_that_mends_it(
+def test_a_missing_program_is_reported_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")

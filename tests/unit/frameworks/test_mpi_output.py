@@ -34,7 +34,7 @@ def test_lines_written_in_parts_by_several_ranks_come_out_whole() -> None:
     assert lines(written) == [Piece(0, b"partial\n"), Piece(1, b"other half\n")]
 
 
-def test_it_does_not_matter_where_reads_cut() -> None:
+def test_reads_may_cut_the_output_anywhere() -> None:
     written = b"".join(mark(rank) + b"line of %d\x01\x02 with odd bytes\n" % rank for rank in range(12))
     expected = lines(written)
     assert len(expected) == 12
@@ -76,7 +76,7 @@ def joined(pieces: list[Piece]) -> list[tuple[int | None, bytes]]:
 
 @pytest.mark.parametrize("size", [BLOCK_BYTES + delta for delta in (-1, 0, 1, MAX_MARK_BYTES)] + [3_000_000])
 @pytest.mark.parametrize("ends", [True, False])
-def test_long_lines_of_several_ranks_come_out_whole_and_lie_in_no_memory(size: int, ends: bool) -> None:
+def test_long_lines_of_several_ranks_come_out_whole_and_are_not_kept_in_memory(size: int, ends: bool) -> None:
     texts = [bytes([97 + rank]) * size + (b"\r\n" if ends else b"\xff\0") for rank in range(3)]
     splitter, whole = Splitter(WORD), Lines(WORD)
     found = []
@@ -88,7 +88,7 @@ def test_long_lines_of_several_ranks_come_out_whole_and_lie_in_no_memory(size: i
     whole.close()
 
 
-def test_room_of_a_long_line_is_used_again() -> None:
+def test_the_room_of_a_long_line_is_reused() -> None:
     whole = Lines(WORD)
     for _ in range(5):
         assert list(whole.add(0, b"x" * 3 * BLOCK_BYTES)) == []
@@ -97,9 +97,7 @@ def test_room_of_a_long_line_is_used_again() -> None:
     whole.close()
 
 
-def test_a_long_line_that_there_is_no_room_for_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_line_without_room_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(offerd.OfferdError, match=r"a long line cannot be kept in .*gone: No such file"):
         list(Lines(WORD).add(0, b"x" * 2 * BLOCK_BYTES))

@@ -139,14 +139,14 @@ def test_the_reason_why_the_first_job_waits_is_asked_for_and_reported_once() -> 
     assert of_kind(a.AskWhy, queue.tick(6.0)) == [a.AskWhy(job(4))]
 
 
-def test_a_moment_that_the_gang_waits_by_its_own_choice_is_no_reason() -> None:
+def test_a_pause_that_the_gang_chose_is_not_a_reason() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)))
     for why in ("not_yet", "refused", "wants_nothing", "offers_held_back"):
         assert queue(e.WhyCame("job", Waiting(why, "soon"))) == []
 
 
-def test_what_a_gang_held_is_no_news_while_the_masters_reason_stands() -> None:
+def test_what_a_gang_held_is_not_reported_while_the_masters_reason_stands() -> None:
     queue = Queue()
     queue(e.Submitted(job(4)))
     reported = []
@@ -224,7 +224,7 @@ def test_pauses_grow_while_a_gang_cannot_be_completed() -> None:
     assert pauses[-1] > 4 * pauses[0]
 
 
-def test_an_offer_that_lacks_something_altogether_is_not_held() -> None:
+def test_an_offer_that_lacks_something_completely_is_not_held() -> None:
     queue = Queue()
     queue(e.Submitted(job(2, time_limit_s=None)))
     actions = queue(e.OffersCame([offer(1, 4, long_slots=0), offer(2, 1)]))
@@ -321,7 +321,7 @@ def test_a_dead_rank_ends_the_job_with_its_status_even_if_the_process_manager_wa
     assert (outcome(queue).exit_status, outcome(queue).reason) == (5, "rank 2 exited with status 5")
 
 
-def test_a_dead_rank_of_which_nothing_more_is_heard_ends_the_job_a_minute_later() -> None:
+def test_a_dead_rank_whose_output_does_not_end_ends_the_job_a_minute_later() -> None:
     queue = Queue()
     queue.run(job())
     queue(e.RankDied("job", 2, 5), e.OutputCame("job"), at=1.0)
@@ -329,7 +329,7 @@ def test_a_dead_rank_of_which_nothing_more_is_heard_ends_the_job_a_minute_later(
     assert of_kind(a.KillTasks, queue.tick(1.0 + LAST_WORDS_S))
 
 
-def test_a_rank_that_dies_before_all_proxies_were_seen_is_heard_out() -> None:
+def test_the_output_of_a_rank_that_dies_before_all_proxies_connect_is_waited_for() -> None:
     queue = Queue()
     queue(e.Submitted(job()), e.OffersCame([offer(1, 4)]), e.HydraReady("job"))
     actions = queue(e.RankDied("job", 2, 5), e.RankSilent("job", 2))
@@ -377,7 +377,7 @@ def test_output_of_ranks_that_are_being_ended_is_waited_for_but_not_for_ever() -
         (9, (0, 1, 2, 3), (9, "aborted with status 9; what the ranks wrote last may be missing")),
     ],
 )
-def test_a_rank_of_whose_output_the_end_has_not_come_is_named(
+def test_a_rank_whose_output_has_not_come_to_its_end_is_named(
     exit_status: int, unheard: tuple[int, ...], said: tuple[int, str]
 ) -> None:
     queue = Queue()

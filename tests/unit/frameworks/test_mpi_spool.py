@@ -50,7 +50,7 @@ def test_jobs_are_taken_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     assert [job.job_id for job in Spool(tmp_path).take()] == names
 
 
-def test_one_that_cannot_be_read_is_ended_with_what_is_wrong(tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_read_is_ended_with_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "bad.job").write_text('{"argv": ["x"]}')
     (tmp_path / "worse.job").write_text('{"argv": ["x"], "ranks": 1, "need": "cpus=1", "umask": 512}')
     spool = Spool(tmp_path)
@@ -73,7 +73,7 @@ def test_only_one_serves(tmp_path: Path) -> None:
     assert not second.is_served()
 
 
-def test_whoever_serves_is_woken(tmp_path: Path) -> None:
+def test_the_serving_process_is_woken(tmp_path: Path) -> None:
     server = Spool(tmp_path)
     Spool(tmp_path).wake()  # nobody serves: nothing happens
     with server.served():
@@ -82,7 +82,7 @@ def test_whoever_serves_is_woken(tmp_path: Path) -> None:
         assert server.take() == [JOB]
 
 
-def test_what_a_job_wrote_is_followed_to_its_end(tmp_path: Path) -> None:
+def test_a_jobs_output_is_followed_to_its_end(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.begin("hello-1")
     spool.write("hello-1", b"of an attempt that was lost", is_stderr=False)
@@ -110,7 +110,7 @@ def test_a_line_that_comes_in_parts_is_followed_before_anything_else(tmp_path: P
     assert max(len(data) for _, data in parts) == FOLLOW_BYTES
 
 
-def test_a_line_of_an_attempt_that_is_no_more_is_ended(tmp_path: Path) -> None:
+def test_an_incomplete_line_of_an_earlier_attempt_is_completed(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.begin("hello-1")
     spool.write("hello-1", b"[0] cut off", is_stderr=False)
@@ -148,7 +148,7 @@ def test_an_output_that_was_emptied_is_followed_from_its_beginning(tmp_path: Pat
     assert list(followed) == []
 
 
-def test_a_cancellation_is_heard_once(tmp_path: Path) -> None:
+def test_a_cancellation_is_reported_once(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     Spool(tmp_path).cancel("hello-1")
     assert spool.cancelled() == ["hello-1"]

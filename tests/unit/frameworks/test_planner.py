@@ -99,7 +99,7 @@ def test_a_local_offer_without_room_for_so_long_a_task_does_not_begin_the_wait_a
     assert names(site.offer("s2")) == ["j.m00000.0"]
 
 
-def test_without_a_wait_any_slave_does() -> None:
+def test_without_a_wait_any_slave_is_used() -> None:
     site = Site()
     site.submit("j", [split("s1")], rules(delay_s=0.0))
     assert [attempt.is_local for attempt in site.offer("s2")] == [False]
@@ -156,7 +156,7 @@ def test_a_failed_task_is_tried_elsewhere_first_and_the_fourth_failure_ends_the_
     assert site.planner.jobs["j"].why == "map 0 failed 4 times, last on s4: it broke"
 
 
-def test_where_there_is_no_other_slave_a_failed_task_is_tried_there_again() -> None:
+def test_without_another_slave_a_failed_task_is_tried_there_again() -> None:
     site = Site()
     site.submit("j", [split()], rules())
     site.planner.failed(site.offer("s1")[0].task_id, "it broke", site.now)
@@ -165,7 +165,7 @@ def test_where_there_is_no_other_slave_a_failed_task_is_tried_there_again() -> N
     assert names(site.offer("s1")) == ["j.m00000.1"]
 
 
-def test_losses_are_no_failures_but_not_without_end() -> None:
+def test_losses_are_no_failures_but_their_number_is_bounded() -> None:
     site = Site()
     site.submit("j", [split()], rules(max_attempts=1))
     for _ in range(MAX_LOSSES - 1):
@@ -175,7 +175,7 @@ def test_losses_are_no_failures_but_not_without_end() -> None:
     assert site.planner.jobs["j"].phase is Phase.FAILED
 
 
-def test_a_task_killed_by_the_clock_gets_four_times_the_time() -> None:
+def test_a_task_killed_at_its_time_limit_gets_four_times_the_limit() -> None:
     site = Site()
     site.submit("j", [split()], rules(time_limit_s=10.0))
     (first,) = site.offer("s1")
@@ -319,7 +319,7 @@ def test_a_part_that_is_saved_although_its_slave_was_lost_meanwhile_is_not_made_
     assert site.planner.jobs["j"].phase is Phase.DONE
 
 
-def test_an_output_that_is_another_attempts_by_now_is_not_lost() -> None:
+def test_an_output_that_another_attempt_has_made_by_now_is_not_lost() -> None:
     site = Site()
     site.submit("j", [split()], rules(reduces=1))
     site.succeed(site.offer("s1")[0])
@@ -367,7 +367,7 @@ def test_a_slow_task_gets_a_copy_elsewhere_and_the_second_to_end_is_killed() -> 
     assert slow.work.losses == 0
 
 
-def test_what_has_its_output_gets_no_copy_while_its_other_attempt_is_being_killed() -> None:
+def test_finished_work_gets_no_copy_while_its_other_attempt_is_being_killed() -> None:
     site = Site()
     site.submit("j", [split() for _ in range(4)], rules(speculate=True))
     slow, slower, *others = site.offer("s1", 4)
@@ -382,7 +382,7 @@ def test_what_has_its_output_gets_no_copy_while_its_other_attempt_is_being_kille
     assert [copy.work for copy in site.offer("s3", 4)] == [slower.work]
 
 
-def test_an_idle_framework_wants_nothing() -> None:
+def test_an_idle_framework_wants_no_offers() -> None:
     site = Site()
     assert not site.planner.wants_offers(site.now)
     site.submit("j", [], rules(reduces=0))

@@ -74,5 +74,5 @@ def test_a_key_of_most_lines_has_a_partition_of_its_own() -> None:
     assert ranges.choose_boundaries([(b"a", 10), (b"the", 80), (b"z", 10)], 4) == [b"the", b"the", b"z"]
 
 
-def test_without_any_output_there_are_boundaries_all_the_same() -> None:
+def test_boundaries_exist_even_without_any_output() -> None:
     assert ranges.choose_boundaries([], 3) == [b"", b""]

@@ -75,7 +75,7 @@ def test_directories_are_read_without_what_hadoop_leaves_out(tmp_path: Path) -> 
     assert [Path(name).relative_to(tmp_path).as_posix() for name in input_files([tmp_path])] == ["a", "sub/b"]
 
 
-def test_a_directory_that_cannot_be_looked_into_is_bad_input_and_not_left_out(
+def test_a_directory_that_cannot_be_read_is_bad_input_and_not_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Root may read every directory, so the test refuses it."""
@@ -94,30 +94,30 @@ def test_a_directory_that_cannot_be_looked_into_is_bad_input_and_not_left_out(
         input_files([tmp_path])
 
 
-def test_links_to_nothing_are_left_out(tmp_path: Path) -> None:
+def test_broken_links_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x\n")
     (tmp_path / "b").symlink_to(tmp_path / "none")
     (tmp_path / "c").symlink_to(tmp_path / "a")
     assert [Path(name).name for name in input_files([tmp_path])] == ["a", "c"]
 
 
-def test_input_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+def test_missing_input_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no input"):
         input_files([tmp_path / "none"])
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
-def test_what_has_no_length_is_no_input(path: str) -> None:
+def test_devices_and_pipes_cannot_be_input(path: str) -> None:
     with pytest.raises(BadInput, match="neither a file nor a directory"):
         input_files([path])
 
 
-def test_a_file_without_end_is_too_large_to_be_copied() -> None:
+def test_an_endless_file_is_too_large_to_be_copied() -> None:
     job = Job(("x",), "y", "cat", reduces=0, files=("/dev/zero",))
     with pytest.raises(BadInput, match="/dev/zero is larger than 64 MiB"):
         job.read_files()
 
 
-def test_empty_files_are_no_splits(tmp_path: Path) -> None:
+def test_empty_files_make_no_splits(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     assert split_files([str(tmp_path / "f")], 100) == []

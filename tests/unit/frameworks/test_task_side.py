@@ -35,7 +35,7 @@ def test_reporter_lines_count_and_everything_else_is_passed_on() -> None:
     assert (reporter.status, reporter.last_line) == ("half way", "a warning")
 
 
-def test_commands_find_the_names_of_before_hadoop_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_find_the_names_from_before_hadoop_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFERD_MAPREDUCE_TASK", "x")
     found = job_environment({"mapreduce_task_partition": "3"}, {"mapreduce_map_input_file": "/f"})
     assert (found["mapred_task_partition"], found["map_input_file"]) == ("3", "/f")
@@ -44,7 +44,7 @@ def test_commands_find_the_names_of_before_hadoop_2(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("content", "lines"), [(b"", 0), (b"a\nb\n", 2), (b"a\nb", 2)])
-def test_lines_are_counted_also_without_an_end(tmp_path: Path, content: bytes, lines: int) -> None:
+def test_an_incomplete_last_line_is_counted(tmp_path: Path, content: bytes, lines: int) -> None:
     (tmp_path / "f").write_bytes(content)
     assert scan(str(tmp_path / "f")).lines == lines
 
@@ -122,7 +122,7 @@ def test_a_busy_server_is_waited_for_longer_than_a_silent_one(flaky: str, tmp_pa
     assert BUSY_LIMIT_S <= sum(pauses) < BUSY_LIMIT_S + 1
 
 
-def test_a_full_disk_is_said_as_such_and_the_server_is_not_asked_again(flaky: str) -> None:
+def test_a_full_disk_is_reported_as_such_and_the_server_is_not_asked_again(flaky: str) -> None:
     with (
         Server(FilesAccess(flaky), sleep=lambda _: None) as server,
         open("/dev/full", "wb", buffering=0) as full,

@@ -99,7 +99,7 @@ def test_a_process_that_is_gone_shows_nothing() -> None:
     assert not processes.kill(gone, 1)
 
 
-def test_a_process_that_is_not_ours_to_see_shows_nothing_and_hides_no_other(
+def test_a_process_that_we_may_not_see_shows_nothing_and_hides_no_other(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if /proc were mounted with hidepid=1 and we were not root."""

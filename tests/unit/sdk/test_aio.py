@@ -104,7 +104,7 @@ def test_tasks_run_and_each_ends_once(pause_s: float | None) -> None:
         cluster.expect(TeardownFramework)
 
 
-def test_plain_callbacks_do_as_well(master: FakeMaster) -> None:
+def test_plain_callbacks_may_be_used_too(master: FakeMaster) -> None:
     class Plain(AsyncScheduler):
         def status_update(self, driver: AsyncSchedulerDriver, status: TaskStatus) -> None:
             driver.kill_task(TaskID("other"))
@@ -141,7 +141,7 @@ def test_a_status_is_acknowledged_only_after_the_coroutine_is_done(master: FakeM
     run(use())
 
 
-def test_an_order_that_no_message_holds_fails_its_own_tasks(master: FakeMaster) -> None:
+def test_an_order_that_no_message_can_hold_fails_its_own_tasks(master: FakeMaster) -> None:
     async def use() -> None:
         statuses: asyncio.Queue[TaskStatus] = asyncio.Queue()
 

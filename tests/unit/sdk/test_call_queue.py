@@ -118,7 +118,7 @@ def test_a_limit_above_that_of_the_slave_is_long_there(harness: Harness) -> None
     assert [len(calls) for calls in harness.fill(offer(4, long_cpus=1))] == [1]
 
 
-def test_a_name_that_the_offer_lacks_is_nothing(harness: Harness) -> None:
+def test_a_name_that_the_offer_lacks_counts_as_zero(harness: Harness) -> None:
     harness.put()
     empty = Offer(OfferID("O"), SlaveID("S"), "host", Resources.of(mem="1G"))
     assert harness.fill(empty) == [[]]
@@ -140,7 +140,7 @@ def test_the_largest_call_goes_alone(harness: Harness) -> None:
     assert [len(calls) for calls in harness.fill(offer(4))] == [1]
 
 
-def test_cancelled_calls_are_passed_over(harness: Harness) -> None:
+def test_cancelled_calls_are_skipped(harness: Harness) -> None:
     calls = harness.put(4)
     for call in calls[1:3]:
         super(ClusterFuture, call).cancel()
@@ -180,7 +180,7 @@ def test_clearing_gives_back_every_call(harness: Harness) -> None:
     assert harness.fill(offer(9)) == [[]]
 
 
-def test_the_smallest_of_use_is_the_least_of_each_name() -> None:
+def test_the_smallest_useful_offer_has_the_least_of_each_name() -> None:
     queue = CallQueue()
     one = queue.shape(Resources.of(cpus=1, mem="1G"), None)
     two = queue.shape(Resources.of(cpus=2, mem="1M"), None)

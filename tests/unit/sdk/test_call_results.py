@@ -91,7 +91,7 @@ def test_a_callback_of_a_large_result_that_exits_leaves_shutdown_its_end() -> No
         assert heard == [400_000]
 
 
-def test_a_fetch_that_ends_in_a_way_nobody_foresaw_is_the_end_of_its_call(
+def test_an_unexpected_error_in_a_fetch_ends_its_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -130,7 +130,7 @@ class RunsCode:
 
 
 @pytest.mark.parametrize("reason", ["", Reason.CALL_RAISED])
-def test_a_result_of_who_was_not_given_the_call_fails_it_and_runs_nothing(reason: str) -> None:
+def test_a_result_from_another_executor_fails_the_call_and_runs_nothing(reason: str) -> None:
     pickled = pickle.dumps(RunsCode())
     result = calls.Raised(pickled, "") if reason else calls.Inline(pickled)
     state = TaskState.FAILED if reason else TaskState.FINISHED

@@ -146,7 +146,7 @@ def test_a_call_that_cannot_be_pickled_raises_where_it_is_made(monkeypatch: pyte
         assert executor.submit(add, 1).result(WAIT_S) == 1
 
 
-def test_a_result_that_is_none_of_ours_is_an_error_of_that_call() -> None:
+def test_an_invalid_result_is_an_error_of_that_call() -> None:
     outcome = first(1, lambda task: TaskStatus(task.task_id, TaskState.FINISHED, 1, data=b"\xff"))
     with cluster(outcome) as (_, executor):
         assert isinstance(executor.submit(add, 1).exception(WAIT_S), OfferdError)
@@ -198,7 +198,7 @@ def test_missed_offers_are_not_counted_as_tries_but_are_bounded_too() -> None:
         (TaskState.ERROR, Reason.TASK_INVALID),
     ],
 )
-def test_what_a_call_brought_upon_itself_is_not_tried_again(state: TaskState, reason: Reason) -> None:
+def test_a_call_that_failed_by_itself_is_not_tried_again(state: TaskState, reason: Reason) -> None:
     with cluster(ends(state, reason)) as (fake, executor):
         with pytest.raises(TaskError):
             executor.submit(add, 1).result(WAIT_S)
@@ -332,7 +332,7 @@ def test_map_refuses_sizes_below_one(wrong: dict[str, int]) -> None:
 # -- manners towards the cluster ----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_wanted_or_held_while_there_is_no_call() -> None:
+def test_without_calls_no_offer_is_wanted_or_held() -> None:
     with cluster() as (fake, executor):
         assert fake.expect(SetNeedsOffers) == SetNeedsOffers(False)
         executor.submit(add, 1).result(WAIT_S)
@@ -352,7 +352,7 @@ def test_few_calls_spread_over_the_slaves() -> None:
             future.cancel()
 
 
-def test_an_offer_of_no_use_goes_back_and_smaller_ones_are_filtered() -> None:
+def test_a_useless_offer_is_declined_and_smaller_ones_are_filtered() -> None:
     with cluster(cpus=8) as (fake, executor):
         large = executor.submit(add, 1)
         assert fake.expect(DeclineOffers).refuse_seconds == 0

@@ -98,7 +98,7 @@ def test_a_message_that_never_ends_ends_its_connection_and_no_other(site: Site) 
     assert site.guard.ended == 1
 
 
-def test_many_that_bring_a_little_each_are_ended_while_memory_grows(site: Site) -> None:
+def test_many_connections_with_a_little_each_are_ended_while_memory_grows(site: Site) -> None:
     clients = [site.raw() for _ in range(3)]
     site.grown(connections.GROWTH_BYTES + 1, 1.0)
     for client in clients:
@@ -107,7 +107,7 @@ def test_many_that_bring_a_little_each_are_ended_while_memory_grows(site: Site) 
     wait_until(lambda: site.grown(64 << 20, 2.0) == 3, "all of them to be ended")
 
 
-def test_who_says_much_and_is_heard_is_left_alone(site: Site) -> None:
+def test_a_peer_that_sends_much_and_is_read_is_left_alone(site: Site) -> None:
     client = site.stack.enter_context(site.context.socket(zmq.DEALER))
     client.connect(site.server.address)
     frame = next(
@@ -120,7 +120,7 @@ def test_who_says_much_and_is_heard_is_left_alone(site: Site) -> None:
     assert site.guard.ended == 0
 
 
-def test_growth_that_is_no_connections_becomes_the_usual(site: Site) -> None:
+def test_memory_growth_without_a_guilty_connection_becomes_the_new_normal(site: Site) -> None:
     quiet = site.raw()
     for number in range(10):
         site.grown(64 << 20, 1.0 + number)
@@ -128,7 +128,9 @@ def test_growth_that_is_no_connections_becomes_the_usual(site: Site) -> None:
     assert not is_ended(quiet)
 
 
-def test_of_too_many_that_say_nothing_the_oldest_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_of_too_many_silent_connections_are_ended(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "MAX_SILENT", 2)
     talker = site.stack.enter_context(site.context.socket(zmq.DEALER))
     talker.connect(site.server.address)

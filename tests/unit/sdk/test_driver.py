@@ -443,7 +443,7 @@ def test_tasks_that_do_not_fit_raise_where_they_are_sent_and_nothing_goes_out(
         driver.set_filters(Filters(slave_ids=[SlaveID("s" * 100)] * 20_000))
 
 
-def test_an_order_that_no_message_holds_fails_its_own_tasks_and_no_others(
+def test_an_order_that_no_message_can_hold_fails_its_own_tasks_and_no_others(
     master: FakeMaster, start: Start
 ) -> None:
     scheduler = Recorder()

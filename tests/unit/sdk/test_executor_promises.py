@@ -138,7 +138,7 @@ def test_whatever_ends_the_thread_that_runs_everything_reaches_each_future_and_t
             executor.shutdown()
 
 
-def test_names_that_no_message_holds_are_made_printable() -> None:
+def test_names_that_no_message_can_hold_are_made_printable() -> None:
     def far() -> None:
         pass
 
@@ -152,7 +152,7 @@ def test_names_that_no_message_holds_are_made_printable() -> None:
         assert registration.framework.name == "caf\\udce9"
 
 
-def test_an_exception_whose_text_is_no_utf_8_comes_back_with_its_traceback() -> None:
+def test_an_exception_whose_text_is_not_utf_8_comes_back_with_its_traceback() -> None:
     def fail() -> None:
         raise ValueError("caf\udce9")
 
@@ -234,7 +234,7 @@ def test_an_initializer_that_raises_is_the_end_of_every_call(cause: type[ValueEr
         ({"initializer": len, "initargs": ("x" * 200_000,)}, MessageTooLarge, "file"),
     ],
 )
-def test_what_cannot_be_raises_before_anything_is_started(
+def test_impossible_arguments_raise_before_anything_is_started(
     wrong: dict[str, Any], kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_executor, "MAX_CALL_BYTES", 100_000)
@@ -251,7 +251,7 @@ def test_calls_have_no_time_limit_unless_they_are_given_one() -> None:
             future.cancel()
 
 
-def test_where_calls_wait_and_none_runs_the_masters_reason_is_logged_once(
+def test_if_calls_wait_and_none_runs_the_masters_reason_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call_scheduler, "EXPLAIN_AFTER_S", 0.05)
@@ -269,7 +269,7 @@ def test_where_calls_wait_and_none_runs_the_masters_reason_is_logged_once(
     ]
 
 
-def test_a_call_that_no_message_holds_fails_and_no_other() -> None:
+def test_a_call_too_large_for_a_message_fails_and_no_other() -> None:
     with cluster() as (_, executor):
         calls = [executor.submit(abs, -1), executor.submit_with(abs, (-2,), timeout=2e9)]
         calls.append(executor.submit(abs, -3))

@@ -85,7 +85,7 @@ def test_silent_connections_are_counted_and_ended_as_those_of_ipv4_are(
         assert guard.ended == 1
 
 
-def test_what_cannot_be_listened_on_or_connected_to_is_one_line(context: zmq.Context[Any]) -> None:
+def test_an_unusable_address_is_an_error_of_one_line(context: zmq.Context[Any]) -> None:
     for address in ("tcp://[2001:db8::1]:*", "tcp://[::1%nope]:*"):
         with pytest.raises(BadInput, match="cannot listen on"):
             Server(context, address, codec.to_master)

@@ -38,7 +38,7 @@ def test_zookeeper_is_named_with_its_servers_and_a_path(text: str, normal: str) 
      "user:secret@a:1/p", "a:1//p", "a:1/p//q", "a:1/p q", "a:²/p", "a:" + "1" * 5000 + "/p", "::1:2181/p",
      "[::1/p", "[host]:1/p", "[fe80::1%eth0]:2181/p", "[fe80::1]:2181/p"],
 )  # fmt: skip
-def test_what_names_no_zookeeper_is_refused_in_one_line(text: str) -> None:
+def test_an_invalid_zookeeper_address_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput) as error:
         parse_zookeeper(text)
     assert "zk://" in str(error.value)

@@ -42,7 +42,7 @@ def test_utf_8_travels_as_it_is(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\0", "\ud800", "ok \udc7f"])
-def test_what_no_program_can_be_given_is_refused_in_one_line(word: str) -> None:
+def test_a_word_that_no_program_can_be_given_is_refused_in_one_line(word: str) -> None:
     with pytest.raises(BadInput, match="holds a") as refused:
         packed(word)
     assert "\n" not in str(refused.value)

@@ -103,7 +103,7 @@ def test_a_ring_that_has_gone_round_begins_at_a_newer_state(
     daemon.recorder.close()
 
 
-def test_where_steps_come_too_fast_there_are_steps_alone(tmp_path: Path) -> None:
+def test_if_steps_come_too_fast_the_recording_has_steps_only(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, max_steps=20)
     for number in range(100):
         daemon.step(number)
@@ -149,7 +149,7 @@ def test_on_request_a_recording_begins_now_and_is_written_later(
     daemon.recorder.close()
 
 
-def test_whoever_has_asked_hears_when_there_are_too_many_or_the_daemon_ends(tmp_path: Path) -> None:
+def test_requests_fail_when_there_are_too_many_or_the_daemon_ends(tmp_path: Path) -> None:
     daemon, said = Daemon(tmp_path), list[Written]()
     for _ in range(MAX_REQUESTS + 1):
         daemon.recorder.record(60.0, "asked for", time.monotonic(), said.append)
@@ -200,7 +200,7 @@ def test_a_directory_that_cannot_be_written_is_reported_and_ends_nothing(
 
 
 @pytest.mark.parametrize("small_state", [0, 1000], ids=["a large state", "a small state"])
-def test_a_core_that_cannot_be_written_down_has_steps_alone(
+def test_a_core_that_cannot_be_written_down_has_steps_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, small_state: int
 ) -> None:
     monkeypatch.setattr("offerd.daemons.recorder.SMALL_STATE", small_state)

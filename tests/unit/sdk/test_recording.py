@@ -51,7 +51,7 @@ def test_a_masters_recording_gives_the_same_actions_again(seed: int) -> None:
     assert not recording.is_cut
 
 
-def test_a_recording_that_is_cut_off_is_good_so_far() -> None:
+def test_a_truncated_recording_can_be_read_up_to_there() -> None:
     data, answers = recorded(1, faults=1)
     recording = Recording(io.BytesIO(data[:-3]), is_part)
     again = [repr(actions) for _, actions in replay(recording.core, recording.steps())]

@@ -88,7 +88,7 @@ def test_names_given_differ_from_one_start_to_the_next(tmp_path: Path) -> None:
     assert len(names) == 3
 
 
-def test_nothing_of_ours_makes_a_server_socket_but_the_one_place_that_seeds() -> None:
+def test_only_the_one_place_that_seeds_makes_server_sockets() -> None:
     root = Path(__file__).resolve().parents[3]
     found = [
         str(path.relative_to(root))

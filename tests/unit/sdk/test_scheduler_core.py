@@ -242,7 +242,7 @@ def test_a_refusal_is_the_end(registered: Harness) -> None:
     assert registered.take_called() == ["end FRAMEWORK_FAILED_OVER"]
 
 
-def test_a_master_that_hangs_up_for_what_was_sent_is_the_end(registered: Harness) -> None:
+def test_a_master_that_closes_the_connection_because_of_a_message_is_the_end(registered: Harness) -> None:
     registered.receive(Dropped("it sent nonsense"))
     assert registered.take_called() == ["end MESSAGE_INVALID"]
 
@@ -386,7 +386,7 @@ def test_a_status_overtaken_by_a_later_one_is_dropped(registered: Harness) -> No
     assert [s.sequence for s in registered.statuses] == [3]
 
 
-def test_the_masters_own_statuses_are_not_acknowledged(registered: Harness) -> None:
+def test_statuses_made_by_the_master_are_not_acknowledged(registered: Harness) -> None:
     registered.receive(status(TaskState.ERROR, 0, reason=Reason.OFFER_EXCEEDED))
     assert len(registered.statuses) == 1
     assert registered.take_sent() == []
@@ -546,7 +546,9 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(st.tuples(EVENTS, st.floats(0, 4)), max_size=40))
-def test_whatever_comes_a_task_ends_once_and_nothing_comes_after(events: list[tuple[Message, float]]) -> None:
+def test_a_task_ends_exactly_once_and_nothing_is_delivered_after_that(
+    events: list[tuple[Message, float]],
+) -> None:
     harness = Harness()
     harness.register()
     for message, seconds in events:

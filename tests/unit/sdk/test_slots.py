@@ -28,7 +28,7 @@ def test_the_long_part_is_the_fraction_and_one_cpu_at_least(
     assert long_quantities(Resources.of(cpus=cpus), fraction)["cpus"] == millicpus
 
 
-def test_with_the_one_cpu_goes_its_part_of_all_else() -> None:
+def test_with_the_one_cpu_comes_its_share_of_all_other_resources() -> None:
     total = Resources.parse("cpus=1,mem=100M,ports=[1-10]")
     assert long_quantities(total, 0.5) == {"cpus": 1000, "mem": 100 << 20, "ports": 10}
     total = Resources.parse("cpus=1.5,mem=300M")

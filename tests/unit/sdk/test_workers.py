@@ -28,7 +28,7 @@ def test_work_is_done_and_its_errors_are_the_futures() -> None:
         workers.submit(int)
 
 
-def test_where_no_thread_can_be_started_the_work_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_thread_can_be_started_the_work_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     with Workers(2, "fetching") as workers:
         future = workers.submit(int)
@@ -36,7 +36,7 @@ def test_where_no_thread_can_be_started_the_work_fails_and_says_so(monkeypatch: 
         future.result()
 
 
-def test_where_no_further_thread_can_be_started_the_others_do_the_work(
+def test_if_no_further_thread_can_be_started_the_others_do_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with Workers(2, "test") as workers:
