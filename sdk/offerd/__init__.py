@@ -1,8 +1,8 @@
-"""What a framework author imports: messages, resources, ids, codec, scheduler and executor drivers.
+"""What a framework author imports: messages, resources, ids, and the drivers of schedulers and executors.
 
-The public names are imported when first used (PEP 562): a daemon that wants `offerd.messages` pays for no driver.
-Frameworks that are installed beside it are names here, too (`from offerd import mapreduce`), by their entry points in the
-group `offerd.frameworks`: the SDK itself knows none of them.
+The public names are imported when first used (PEP 562), so a daemon that needs `offerd.messages` loads no driver. Installed
+frameworks are names here, too (`from offerd import mapreduce`). They are found by their entry points in the group
+`offerd.frameworks`: the SDK itself does not know them.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module that a public name lives in."""
+    """Import the module that holds a public name."""
     home = _HOME.get(name)
     value = getattr(importlib.import_module(f"{__name__}.{home}"), name) if home else _framework(name)
     globals()[name] = value
@@ -181,8 +181,8 @@ def __getattr__(name: str) -> Any:
 
 def _framework(name: str) -> Any:
     """The installed framework of that name. Raises `AttributeError` if there is none."""
-    # `from offerd import ranges` asks here before it imports the module, in shims too: looking for installed
-    # frameworks would cost each 3 MB.
+    # `from offerd import ranges` calls this before it imports the module, also in shims. Looking for installed frameworks
+    # would cost each shim 3 MB.
     is_ours = any(os.path.exists(f"{folder}/{name}{end}") for folder in __path__ for end in (".py", ""))
     if not is_ours and not name.startswith("_"):
         from importlib.metadata import entry_points

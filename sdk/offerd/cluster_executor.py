@@ -181,8 +181,8 @@ class ClusterExecutor(_Submitter):
       raises, all calls that have not ended raise `BrokenClusterExecutor`.
     * `connect_timeout_s`: how long to wait for a master.
 
-    Waits until the master knows the framework. Raises `OfferdError` if no master answers in time, and `BadInput` for values
-    that are not possible.
+    Waits until the master knows the framework. Raises `OfferdError` if no master answers in time, and `BadInput` for
+    impossible values.
     """
 
     def __init__(

@@ -142,7 +142,7 @@ class SchedulerDriver(DriverBase):
     * `master`: `HOST:PORT`, `zk://HOST:PORT,.../PATH`, or the name of a cluster that `offerd cluster` lists. None: what
       `OFFERD_MASTER` says, else the current one of these clusters. Its keys are found there, too.
     * `connect_timeout_s`: if no master answers in this time (10 s by default), the driver ends with an `OfferdError`. None:
-      as long as an election may take where there are several masters, else 5 s. Later, when a master is away, the driver
+      as long as an election may take if there are several masters, else 5 s. Later, when a master is away, the driver
       keeps trying, and logs why.
     * `stands_by`: if another scheduler of this framework id is active, wait until it is gone (`standing_by` is called, then
       `registered`). Without it, this scheduler takes over from the active one.

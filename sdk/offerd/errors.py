@@ -38,7 +38,7 @@ class BadResources(BadInput, ValueError):
 
 
 class WrongType(BadInput, TypeError):
-    """A value has another type than its field, or a method of a scheduler or executor looks like a callback and is none."""
+    """A value has another type than its field, or a method of a scheduler or executor only looks like a callback."""
 
 
 class BadMessage(OfferdError):

@@ -140,7 +140,7 @@ class ExecutorDriver:
 
     def __init__(self, executor: Executor, environ: Mapping[str, str] | None = None) -> None:
         """`environ` has the variables that the slave starts an executor with (`OFFERD_...`); None: the process's own. Raises
-        `BadInput` if one is missing, and `WrongType` for an executor with a method that looks like a callback and is none.
+        `BadInput` if one is missing, and `WrongType` for an executor with a method that only looks like a callback.
         """
         environ = os.environ if environ is None else environ
         check_callbacks(executor, Executor)

@@ -97,7 +97,7 @@ class OperatorClient(Closing):
                 print(slave.info.hostname, slave.state, slave.free)
 
     * `master`: as for `SchedulerDriver`.
-    * `timeout_s`: how long to wait for each answer. None: as long as an election may take where there are several masters,
+    * `timeout_s`: how long to wait for each answer. None: as long as an election may take if there are several masters,
       else 5 s.
 
     One question at a time, and not from several threads at once. Every method raises `MasterUnreachable` if no answer comes in

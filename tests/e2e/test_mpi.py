@@ -529,7 +529,7 @@ def test_a_queue_that_cannot_be_written_is_no_longer_served(
         ((), b"nothing to run"),
         (("-n", "2", "--wait", "--", "true"), b"--queue"),
         (("-n", "2", "--resubmit", "1", "--", "true"), b"pipe"),
-        (("-n", "2", "-C", "no/such/place", "--", "true"), b"no directory"),
+        (("-n", "2", "-C", "no/such/place", "--", "true"), b"not a directory"),
         (("-n", "2", "--cpus", "0", "--mem", "0M", "--", "true"), b"needs some resources"),
     ],
 )

@@ -45,7 +45,7 @@ __all__ = ["Job", "JobHandle", "MapReduce", "Progress", "Summary", "count", "pyt
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module that a public name lives in."""
+    """Import the module that holds a public name."""
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,1 +1,1 @@
-"""How the structs of messages and descriptions are made, and how they check their fields."""
+"""The base classes of messages and descriptions, and the checks of their fields."""

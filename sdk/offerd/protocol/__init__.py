@@ -1,1 +1,1 @@
-"""Messages that no user writes: between slaves and executors, about files, keys and recordings."""
+"""Messages that users never write: between slaves and executors, about files, keys and recordings."""

@@ -1,1 +1,1 @@
-"""What values may be: bounds of numbers and texts, ranges, text that is safe to show. Everything else stands on this."""
+"""Rules for values: bounds of numbers and texts, ranges, text that is safe to show. All other parts build on this."""

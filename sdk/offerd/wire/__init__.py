@@ -1,1 +1,1 @@
-"""Messages over ZeroMQ: frames, sockets, bounds, and text from peers."""
+"""Messages over ZeroMQ: frames and sockets."""
