@@ -78,7 +78,7 @@ class FilesConnection(http.client.HTTPConnection):
             shown = self.sock.getpeercert(binary_form=True) or b""
         except ssl.SSLError as error:
             self.close()
-            raise WrongServer(f"what listens at {door.address} is not that slave: {error.reason}") from None
+            raise WrongServer(f"the server at {door.address} is not that slave: {error.reason}") from None
         if hashlib.sha256(shown).hexdigest() != door.fingerprint:
             self.close()
-            raise WrongServer(f"what listens at {door.address} is not that slave: it has another certificate")
+            raise WrongServer(f"the server at {door.address} is not that slave: it has another certificate")
