@@ -86,8 +86,8 @@ def test_a_drained_slave_stays_drained_through_restarts_and_new_masters(
         assert framework.wait_end("stays").state is FINISHED
         _, said = drain.communicate(timeout=30)
         assert drain.returncode == 0, said
-        assert b"slave-1 is draining; 1 task runs on" in said
-        assert b"slave-1 is drained; `offerd activate slave-1` lets it in again" in said
+        assert b"slave-1 is draining; 1 task runs there" in said
+        assert b"slave-1 is drained; `offerd activate slave-1` offers it again" in said
         # As systemd does for a unit with Restart=always.
         cluster.restart_slave(0)
         wait_until(lambda: "registered with" in cluster.slaves[0].last_line(), "the slave to be back")
