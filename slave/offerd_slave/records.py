@@ -135,7 +135,7 @@ class ContainerCheckpoint(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExitRecord(msgspec.Struct, frozen=True):
-    """How an executor ended, as its shim saw it (JSON, so that people can read it)."""
+    """How an executor ended, as its shim saw it; the file is JSON."""
 
     exit_status: int  # exit code, or minus the signal's number
     message: str = ""  # why it could not be started
