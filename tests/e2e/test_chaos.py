@@ -18,7 +18,7 @@ from offerd.ids import TaskID
 from offerd.messages import TaskState, TaskStatus
 from offerd_cli.local_cluster import Daemon
 
-DEPOSED = "offerd: this master no longer leads: the place is another one's; ending"
+DEPOSED = "offerd: this master no longer leads: another master has led since; ending"
 
 
 class OneDaemon(ChaosCluster):
