@@ -1,4 +1,4 @@
-"""Joining a cluster with a word from `offerd token new`. Our keys are made here, and only the public one leaves this host."""
+"""Joining a cluster with a token from `offerd token new`. Our keys are made here, and only the public one leaves this host."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from offerd.wire.transport import Client, connect, new_context
 from offerd.workers import check_threads
 
 TIMEOUT_S = 10.0
-WORD_REFUSED = (
-    "the master refuses this word: it has been used, has expired, was revoked or was not copied whole; "
+TOKEN_REFUSED = (
+    "the master refuses this token: it has been used, has expired, was revoked or was not copied whole; "
     "ask for a new one (`offerd token new`)"
 )
 
 
-def enrol(master: str, word: Keys, name: str, public_key: str, timeout_s: float = TIMEOUT_S) -> Enrolled:
+def enrol(master: str, token: Keys, name: str, public_key: str, timeout_s: float = TIMEOUT_S) -> Enrolled:
     """Enrol this public key as `name`'s at the cluster with this master (or ZooKeeper).
 
-    Raises `OfferdError` with one line, within about `timeout_s`, if the word or the name is refused, if nobody answers, or if
-    the server has another key than the word says; `BadInput` for an invalid address.
+    Raises `OfferdError` with one line, within about `timeout_s`, if the token or the name is refused, if nobody answers, or if
+    the server has another key than the token says; `BadInput` for an invalid address.
     """
     deadline = time.monotonic() + timeout_s
-    if not is_known(master, word, timeout_s):
-        raise KeyRefused(WORD_REFUSED)
+    if not is_known(master, token, timeout_s):
+        raise KeyRefused(TOKEN_REFUSED)
     left_s = max(1.0, deadline - time.monotonic())
-    with OperatorClient(Connection(master_address(master), word), timeout_s=left_s) as client:
+    with OperatorClient(Connection(master_address(master), token), timeout_s=left_s) as client:
         return client.enrol(name, public_key)
 
 
@@ -85,7 +85,7 @@ def _handshake(monitor: zmq.Socket[bytes], address: str, deadline: float) -> boo
         hung_up += _HANG_UPS if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL else 1
         if hung_up >= _HANG_UPS:
             raise OfferdError(
-                f"the server at {where} does not have the key that the word names: is it a word of another cluster, or was it "
+                f"the server at {where} does not have the key that the token names: is it of another cluster, or was it "
                 "not copied whole?"
             )
     raise OfferdError(unreachable(address))

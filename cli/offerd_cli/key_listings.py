@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> Rights:
-    """The rights that a word is to give. `frameworks`: each `ROLE,USER[,USER...]`. Raises `BadInput` with one line."""
+    """The rights that a token is to give. `frameworks`: each `ROLE,USER[,USER...]`. Raises `BadInput` with one line."""
     roles: list[str] = []
     users: list[str] = []
     for text in frameworks:
@@ -28,10 +28,10 @@ def parse_rights(*, slave: bool, operator: bool, frameworks: Iterable[str]) -> R
         roles += [role] if role not in roles else []
         users += [user for user in rest.split(",") if user not in users]
     if slave and (operator or roles):
-        raise BadInput("a word for a slave gives no other rights: leave out --operator and --framework")
+        raise BadInput("a token for a slave gives no other rights: leave out --operator and --framework")
     if not (slave or operator or roles):
         raise BadInput(
-            "say what the word is for: --slave for another host; --operator, --framework ROLE,USER or both for a person"
+            "say what the token is for: --slave for another host; --operator, --framework ROLE,USER or both for a person"
         )
     return Rights(slave=slave, operator=operator, roles=roles, users=users)
 
@@ -81,7 +81,7 @@ def keys_table(keys: Iterable[KeySummary]) -> FittedTable:
         Column("KEY", worth=60),
     )
     for key in keys:
-        known_by = f"word of {key.by}" if key.is_enrolled else "--authorized file"
+        known_by = f"token of {key.by}" if key.is_enrolled else "--authorized file"
         table.add_row(key.name, rights_text(key.rights), known_by, key.key)
     return table
 
@@ -89,10 +89,10 @@ def keys_table(keys: Iterable[KeySummary]) -> FittedTable:
 def refused_text(refused: dict[str, int]) -> str:
     """A line on refused connections and enrolments; empty if none was refused."""
     what = {
-        "used": "with a used word",
-        "late": "with an expired word",
-        "revoked": "with a revoked key or word",
-        "unknown_key": "with an unknown key or word",
+        "used": "with a used token",
+        "late": "with an expired token",
+        "revoked": "with a revoked key or token",
+        "unknown_key": "with an unknown key or token",
         "name_taken": "for a name that is in use",
         "not_valid": "for a name or key that is not valid",
     }

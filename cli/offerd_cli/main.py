@@ -45,7 +45,7 @@ COMMANDS = {
     "drain": "Empty slaves: no new tasks start there, running ones may finish.",
     "deactivate": "Stop offering slaves; their tasks go on.",
     "activate": "Offer drained or deactivated slaves again.",
-    "token": "Make the words by which hosts and people join the cluster.",
+    "token": "Make the tokens by which hosts and people join the cluster.",
     "cluster": "Name the clusters that this account uses, and keep the keys to them.",
     "keys": "Make, list and revoke the keys of daemons and people.",
     "completion": "Print the script that makes a shell complete offerd's words.",

@@ -1,4 +1,4 @@
-"""`offerd slave join`: makes this host a key, enrols it with a word, and starts the slave."""
+"""`offerd slave join`: makes this host a key, enrols it with a token, and starts the slave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offerd.masters.leader import SCHEME, master_address, parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.wire.routes import address_towards, over_ipv6
 from offerd_cli.config_file import config_text, read_config
-from offerd_cli.enrolling import enrol_own_key, given_word, written
+from offerd_cli.enrolling import enrol_own_key, given_token, written
 from offerd_cli.founding import store_of_this_account
 from offerd_cli.services import Service
 
@@ -30,7 +30,7 @@ class SlaveJoining:
     """The options of `offerd slave join`. Empty: choose the best."""
 
     master: str
-    word: str
+    token: str
     name: str
     ip: str
     cluster: str
@@ -41,7 +41,7 @@ class SlaveJoining:
 
 def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
     """Raises `OfferdError` with one line. It may be repeated: finished steps are not done again."""
-    word = given_word(options.word)
+    token = given_token(options.token)
     address = master_address(options.master)
     name = options.name or _host_name()
     if fault := name_fault(name):
@@ -51,18 +51,18 @@ def join(options: SlaveJoining, say: Callable[[str], None]) -> None:
     store = store_of_this_account()
     config = Path(store.directory) / CONFIG
     if config.exists():
-        say(_joined_already(config, word.master))
+        say(_joined_already(config, token.master))
         return
     ip = listening_ip(options.ip) if options.ip else _address_towards(address)
     where = written(address)
     # Not among the store's keys: these are named after clusters, and a host may have its cluster's name.
     key_file = Path(store.directory) / KEYS_DIRECTORY / f"{name}.key"
-    keys = _enrol(where, word, name, key_file)
+    keys = _enrol(where, token, name, key_file)
     cluster = options.cluster or _cluster_name(where)
-    _write_configuration(config, key_file, options, where, ip, word.master)
+    _write_configuration(config, key_file, options, where, ip, token.master)
     if store.read().at(address) is None:
         # The master's own host already has an operator's key to the cluster, which gives more rights.
-        store.add(Cluster(cluster, where, word.master, str(key_file)))
+        store.add(Cluster(cluster, where, token.master, str(key_file)))
     say(f"joined {where} as {name}: {config}, {key_file} (secret)")
     service = Service("slave", config)
     if not options.starts:
@@ -119,13 +119,13 @@ def _first_server(where: str) -> HostPort:
     return parse(parse_zookeeper(where).hosts.partition(",")[0] if where.startswith(SCHEME) else where)
 
 
-def _enrol(where: str, word: Keys, name: str, key_file: Path) -> Keys:
-    keys, rights = enrol_own_key(key_file, where, word, name)
+def _enrol(where: str, token: Keys, name: str, key_file: Path) -> Keys:
+    keys, rights = enrol_own_key(key_file, where, token, name)
     if rights is not None and not rights.slave:
         key_file.unlink()
         raise OfferdError(
-            f"this word is not for a slave, but {name} has joined with it: undo that with `offerd keys revoke {name}`, and "
-            "make another word with `offerd token new --slave`"
+            f"this token is not for a slave, but {name} has joined with it: undo that with `offerd keys revoke {name}`, and "
+            "make another token with `offerd token new --slave`"
         )
     return keys
 

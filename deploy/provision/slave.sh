@@ -14,7 +14,7 @@ install_offerd
 install_unit offerd-tasks
 if [ -n "$no_start" ]; then
     install_unit offerd-slave
-    say "installed; to join a cluster: offerd slave join HOST:5060 WORD (on HOST, offerd token new --slave prints WORD)"
+    say "installed; to join a cluster: offerd slave join HOST:5060 TOKEN (on HOST, offerd token new --slave prints TOKEN)"
     exit 0
 fi
 remember_master "$master"

@@ -1,7 +1,7 @@
 """Enrolled keys and tokens of a master without ZooKeeper: a file in its state directory, which the next master reads.
 
 The file is named after the master's key, so that masters of several clusters can run on one host. It holds no secret (the
-secret part of a word is stored nowhere), but anybody who can write it can enrol a key.
+secret part of a token is stored nowhere), but anybody who can write it can enrol a key.
 """
 
 from __future__ import annotations

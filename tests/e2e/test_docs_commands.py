@@ -1,6 +1,6 @@
 """Every command that a document shows is run as it is written, on hosts like those of the document.
 
-Only placeholders in a command (WORD, KEY, a job's id) are replaced.
+Only placeholders in a command (TOKEN, KEY, a job's id) are replaced.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def test_hosts_and_people_join_and_the_store_names_clusters(
             "offerd cluster use": store.append,
             "offerd run --master prod": store.append,
             "offerd token new": lambda line: words.append(operator.type(line).strip()),
-            "offerd slave join": lambda line: host.type(line.replace("WORD", words[-1])),
-            "offerd cluster join": lambda line: alice.type(line.replace("WORD", words[-1])),
+            "offerd slave join": lambda line: host.type(line.replace("TOKEN", words[-1])),
+            "offerd cluster join": lambda line: alice.type(line.replace("TOKEN", words[-1])),
             "offerd run --role science": lambda line: alice.type(line),
             **dict.fromkeys(BY_HAND, "test_keys_are_made_and_used_by_hand"),
         },
@@ -322,7 +322,7 @@ def test_hosts_are_installed(machines: list[Machine]) -> None:
         "deploy/README.md",
         {
             "offerd token new": lambda line: words.append(operator.type(line).strip()),
-            "deploy/provision/slave.sh --no-start": lambda line: host.type(line.replace("WORD", words[-1])),
+            "deploy/provision/slave.sh --no-start": lambda line: host.type(line.replace("TOKEN", words[-1])),
             "deploy/provision/slave.sh": host.type,
             "systemctl": here,
             "rm -rf": here,

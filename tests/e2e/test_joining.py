@@ -36,7 +36,7 @@ class Two(NamedTuple):
     first_task_s: float
 
 
-def word_of(machine: Machine, *arguments: str) -> str:
+def token_of(machine: Machine, *arguments: str) -> str:
     """Of `offerd token new`."""
     made = machine.offerd("token", "new", *arguments)
     assert (made.returncode, made.stdout.count("\n")) == (0, 1), made.stderr
@@ -61,8 +61,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
 
         types(master, "master", "init")
         began = time.monotonic()
-        word = types(master, "token", "new", "--slave")
-        types(other, "slave", "join", master.address, word)
+        token = types(master, "token", "new", "--slave")
+        types(other, "slave", "join", master.address, token)
         ran = master.offerd("run", "--", "hostname")
         first_task_s = time.monotonic() - began
         assert ran.returncode == 0, ran.stderr
@@ -129,11 +129,11 @@ def test_joining_twice_says_so_and_changes_nothing(two: Two) -> None:
         "sh", "-c", "cd /etc/offerd && sha256sum *.toml slave/* && stat -c %Y *.toml"
     ).stdout
     # With a token that is not on a command line.
-    word = word_of(two.master, "--slave")
+    token = token_of(two.master, "--slave")
     again = two.other.run(
         "sh",
         "-c",
-        f'echo {word} | "$0" -m offerd_cli.main slave join {two.master.address} -',
+        f'echo {token} | "$0" -m offerd_cli.main slave join {two.master.address} -',
         sys.executable,
     )
     assert (again.returncode, again.stderr.count("\n")) == (0, 1)
@@ -151,46 +151,46 @@ def test_a_master_is_not_made_twice(two: Two) -> None:
     assert "exists already" in again.stderr
 
 
-def altered(word: str, place: int) -> str:
-    return word[:place] + ("A" if word[place] != "A" else "B") + word[place + 1 :]
+def altered(token: str, place: int) -> str:
+    return token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
 
 
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("used", "the master refuses this word"),
-        ("late", "the master refuses this word"),
-        ("revoked", "the master refuses this word"),
-        ("altered secret", "the master refuses this word"),
-        ("altered master key", "does not have the key that the word names"),
+        ("used", "the master refuses this token"),
+        ("late", "the master refuses this token"),
+        ("revoked", "the master refuses this token"),
+        ("altered secret", "the master refuses this token"),
+        ("altered master key", "does not have the key that the token names"),
         ("cut", "was it copied whole?"),
     ],
 )
 def test_an_invalid_token_is_refused_in_one_line_and_counted(two: Two, what: str, says: str) -> None:
-    word = word_of(two.master, "--slave", "--ttl", "10ms" if what == "late" else "1h")
+    token = token_of(two.master, "--slave", "--ttl", "10ms" if what == "late" else "1h")
     directory = ("--name", "gamma", "--no-start")
     gamma = {"OFFERD_CONFIG": "/etc/offerd-gamma"}
     if what == "used":
         assert (
             two.other.offerd(
-                "slave", "join", *directory, two.master.address, word, variables=gamma
+                "slave", "join", *directory, two.master.address, token, variables=gamma
             ).returncode
             == 0
         )
         assert two.master.offerd("keys", "revoke", "gamma").returncode == 0
         two.other.run("rm", "-r", "/etc/offerd-gamma")
     elif what == "revoked":
-        (token,) = json.loads(two.master.offerd("token", "list", "--json").stdout)["tokens"][-1:]
-        assert two.master.offerd("token", "revoke", token["token_id"]).returncode == 0
+        (listed,) = json.loads(two.master.offerd("token", "list", "--json").stdout)["tokens"][-1:]
+        assert two.master.offerd("token", "revoke", listed["token_id"]).returncode == 0
     elif what == "altered secret":
-        word = altered(word, 60)
+        token = altered(token, 60)
     elif what == "altered master key":
-        word = altered(word, 5)
+        token = altered(token, 5)
     elif what == "cut":
-        word = word[:-3]
+        token = token[:-3]
     before = refused(two.master)
     began = time.monotonic()
-    done = two.other.offerd("slave", "join", *directory, two.master.address, word, variables=gamma)
+    done = two.other.offerd("slave", "join", *directory, two.master.address, token, variables=gamma)
     assert time.monotonic() - began < 10
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2 if what == "cut" else 1, "", 1), (
         done.stderr
@@ -202,9 +202,9 @@ def test_an_invalid_token_is_refused_in_one_line_and_counted(two: Two, what: str
 
 
 def test_a_name_that_is_taken_is_refused_and_the_token_stays_valid(two: Two) -> None:
-    word = word_of(two.master, "--slave")
+    token = token_of(two.master, "--slave")
     gamma = {"OFFERD_CONFIG": "/etc/offerd-named"}
-    words = ("slave", "join", "--no-start", two.master.address, word)
+    words = ("slave", "join", "--no-start", two.master.address, token)
     taken = two.other.offerd(*words, "--name", "beta", variables=gamma)
     assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
     assert "the name beta is taken" in taken.stderr
@@ -215,7 +215,7 @@ def test_a_name_that_is_taken_is_refused_and_the_token_stays_valid(two: Two) -> 
 
 
 def test_tokens_and_enrolled_keys_are_valid_after_the_masters_restart(two: Two) -> None:
-    word = word_of(two.master, "--slave")
+    token = token_of(two.master, "--slave")
     (slave,) = slaves(two.master)
     restart(two.master)
     wait_until(
@@ -224,7 +224,7 @@ def test_tokens_and_enrolled_keys_are_valid_after_the_masters_restart(two: Two) 
     )
     late = {"OFFERD_CONFIG": "/etc/offerd-late"}
     done = two.other.offerd(
-        "slave", "join", "--no-start", "--name", "late", two.master.address, word, variables=late
+        "slave", "join", "--no-start", "--name", "late", two.master.address, token, variables=late
     )
     assert done.returncode == 0, done.stderr
     assert two.master.offerd("run", "--", "hostname").stdout == "beta\n"
@@ -269,14 +269,14 @@ def test_a_revoked_slaves_connection_executors_and_tasks_end_within_seconds(two:
     # With another token it becomes a slave again, with a new key, as somebody else may have the revoked one.
     revoked = two.other.read("/etc/offerd/slave/beta.key")
     two.other.run("rm", "/etc/offerd/slave.toml")
-    joined = two.other.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
+    joined = two.other.offerd("slave", "join", two.master.address, token_of(two.master, "--slave"))
     assert joined.returncode == 0, joined.stderr
     assert two.other.read("/etc/offerd/slave/beta.key") != revoked
     assert two.master.offerd("run", "--", "hostname").stdout == "beta\n"
 
 
 def test_the_masters_host_becomes_a_slave_too_and_its_operator_stays_one(two: Two) -> None:
-    joined = two.master.offerd("slave", "join", two.master.address, word_of(two.master, "--slave"))
+    joined = two.master.offerd("slave", "join", two.master.address, token_of(two.master, "--slave"))
     assert joined.returncode == 0, joined.stderr
     try:
         assert sorted(each["hostname"] for each in slaves(two.master)) == ["alpha", "beta"]
@@ -290,7 +290,7 @@ def test_the_masters_host_becomes_a_slave_too_and_its_operator_stays_one(two: Tw
 def test_a_slaves_key_survives_removal_of_its_cluster_from_the_store(two: Two) -> None:
     place = {"OFFERD_CONFIG": "/etc/offerd-removed"}
     words = ("slave", "join", "--no-start", "--name", "removed", "--cluster", "lab", two.master.address)
-    joined = two.other.offerd(*words, word_of(two.master, "--slave"), variables=place)
+    joined = two.other.offerd(*words, token_of(two.master, "--slave"), variables=place)
     assert joined.returncode == 0, joined.stderr
     assert two.other.offerd("cluster", "remove", "lab", variables=place).returncode == 0
     assert two.other.run("test", "-s", "/etc/offerd-removed/slave/removed.key").returncode == 0
@@ -299,8 +299,8 @@ def test_a_slaves_key_survives_removal_of_its_cluster_from_the_store(two: Two) -
 
 def test_a_person_joins_in_one_line_and_its_tasks_end_with_the_key(two: Two) -> None:
     person = {"OFFERD_CONFIG": "/etc/offerd-carol"}
-    word = word_of(two.master, "--framework", "science,root")
-    joins = ("cluster", "join", "prod", two.master.address, word, "--as", "carol")
+    token = token_of(two.master, "--framework", "science,root")
+    joins = ("cluster", "join", "prod", two.master.address, token, "--as", "carol")
     joined = two.other.offerd(*joins, variables=person)
     assert (joined.returncode, joined.stderr.count("\n")) == (0, 1), joined.stderr
     bare = two.other.offerd("run", "--", "true", variables=person)
@@ -315,7 +315,7 @@ def test_a_person_joins_in_one_line_and_its_tasks_end_with_the_key(two: Two) -> 
     person["OFFERD_ROLE"] = "science"
     again = two.other.offerd(*joins, variables=person)
     assert (again.returncode, "nothing was changed" in again.stderr) == (0, True), again.stderr
-    other_word = word_of(two.master, "--operator")
+    other_word = token_of(two.master, "--operator")
     taken = two.other.offerd(
         "cluster", "join", "prod2", two.master.address, other_word, "--as", "carol", variables=person
     )
@@ -339,7 +339,7 @@ def test_a_person_joins_in_one_line_and_its_tasks_end_with_the_key(two: Two) -> 
     assert "does not know" in refusal.stderr
     revoked = two.other.read("/etc/offerd-carol/keys/prod.key")
     anew = two.other.offerd(
-        *joins[:4], word_of(two.master, "--framework", "science,root"), *joins[5:], variables=person
+        *joins[:4], token_of(two.master, "--framework", "science,root"), *joins[5:], variables=person
     )
     assert anew.returncode == 0, anew.stderr
     assert two.other.read("/etc/offerd-carol/keys/prod.key") != revoked

@@ -265,10 +265,10 @@ def cluster(keyring: Keyring) -> Iterator[LocalCluster]:
 
 
 def new_word(cluster: LocalCluster, keyring: Keyring, **more: Any) -> Keys:
-    word = Keys(zmq.curve_keypair()[1].decode(), keyring.public("master"))
+    token = Keys(zmq.curve_keypair()[1].decode(), keyring.public("master"))
     with OperatorClient(cluster.address, timeout_s=30) as ops:
-        ops.new_token(public_of(word.secret), om.Rights(operator=True), **more)
-    return word
+        ops.new_token(public_of(token.secret), om.Rights(operator=True), **more)
+    return token
 
 
 def new_keys(keyring: Keyring) -> Keys:
@@ -288,8 +288,8 @@ def kill_leader(cluster: LocalCluster) -> Daemon:
 def test_tokens_keys_and_revocations_are_the_same_under_the_next_leader(
     cluster: LocalCluster, keyring: Keyring
 ) -> None:
-    word, mine, other = new_word(cluster, keyring, uses=2), new_keys(keyring), new_keys(keyring)
-    enrol(cluster.address, word, "carol", public_of(mine.secret))
+    token, mine, other = new_word(cluster, keyring, uses=2), new_keys(keyring), new_keys(keyring)
+    enrol(cluster.address, token, "carol", public_of(mine.secret))
     (standby,) = (master for master in cluster.masters if master is not cluster.leader())
     wait_until(lambda: is_known(address_of(standby), mine), "the one that stands by to know the key")
 
@@ -297,16 +297,16 @@ def test_tokens_keys_and_revocations_are_the_same_under_the_next_leader(
     with OperatorClient(Connection(master_address(cluster.address), mine), timeout_s=30) as carol:
         assert carol.cluster()
         assert {key.name for key in carol.known_keys()} >= {"carol", "ops"}
-    enrol(cluster.address, word, "dave", public_of(other.secret), timeout_s=30)
+    enrol(cluster.address, token, "dave", public_of(other.secret), timeout_s=30)
     with pytest.raises(KeyRefused):
-        enrol(cluster.address, word, "eve", public_of(new_keys(keyring).secret))
+        enrol(cluster.address, token, "eve", public_of(new_keys(keyring).secret))
     with OperatorClient(cluster.address, timeout_s=30) as ops:
         ops.revoke_key("carol")
 
     old.start()
     wait_until(lambda: is_answering(address_of(old), keyring.keys("ops")), "the old leader to stand by")
     assert not is_known(address_of(old), mine)
-    assert not is_known(address_of(old), word)
+    assert not is_known(address_of(old), token)
     assert is_known(address_of(old), other)
 
 

@@ -19,7 +19,7 @@ def command() -> None:
     """Name the clusters that this account uses, and keep the keys to them.
 
     \b
-    offerd cluster join prod 10.0.0.1:5060 WORD
+    offerd cluster join prod 10.0.0.1:5060 TOKEN
     offerd cluster use prod            # commands go there from now on
     offerd run --master lab -- date    # this one to another cluster
 
@@ -164,10 +164,10 @@ def remove(*, name: str) -> None:
     own_store().remove(name)
 
 
-@command.command(short_help="Join a cluster with a word from its operator.")
+@command.command(short_help="Join a cluster with a token from its operator.")
 @click.argument("name")
 @click.argument("where", metavar="HOST[:PORT]")
-@click.argument("word")
+@click.argument("token")
 @click.option(
     "--as",
     "own_name",
@@ -175,15 +175,15 @@ def remove(*, name: str) -> None:
     metavar="NAME",
     help="Name by which the cluster knows you.  [default: this account's name]",
 )
-def join(*, name: str, where: str, word: str, own_name: str) -> None:
+def join(*, name: str, where: str, token: str, own_name: str) -> None:
     """Join the cluster whose master is at HOST, and call it NAME here.
 
     \b
-    offerd cluster join prod 10.0.0.1:5060 WORD
-    offerd cluster join prod 10.0.0.1:5060 - <word.txt
+    offerd cluster join prod 10.0.0.1:5060 TOKEN
+    offerd cluster join prod 10.0.0.1:5060 - <token.txt
 
-    An operator of the cluster makes the WORD with `offerd token new`. Other accounts of this host can read a command line; give
-    - as WORD to read it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is port 5060.
+    An operator of the cluster makes the TOKEN with `offerd token new`. Other accounts of this host can read a command line;
+    give - as TOKEN to read it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is port 5060.
 
     The secret key is made here and stays here; only its public part is sent.
     """
@@ -191,4 +191,4 @@ def join(*, name: str, where: str, word: str, own_name: str) -> None:
     from offerd_cli.founding import account_name
     from offerd_cli.screen import say
 
-    join_as_person(name, where, word, own_name or account_name(), say)
+    join_as_person(name, where, token, own_name or account_name(), say)

@@ -122,8 +122,8 @@ def init(
 
     \b
     offerd master init                  # on this host
-    offerd token new --slave            # on this host: prints a WORD
-    offerd slave join HOST:5060 WORD    # on each host that will run tasks
+    offerd token new --slave            # on this host: prints a TOKEN
+    offerd slave join HOST:5060 TOKEN    # on each host that will run tasks
 
     This account becomes an operator of the cluster. The command ends when the master answers.
 

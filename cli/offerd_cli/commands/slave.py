@@ -74,7 +74,7 @@ def command(
     """Run the daemon that runs tasks on this host.
 
     \b
-    offerd slave join 10.0.0.1:5060 WORD    # begin here
+    offerd slave join 10.0.0.1:5060 TOKEN    # begin here
     offerd slave --config /etc/offerd/slave.toml
 
     `offerd slave join` makes this host a slave of a cluster: its keys, its configuration, and the service that runs the second
@@ -130,11 +130,11 @@ def command(
 @work_dir_option
 @no_start_option
 @click.argument("where", metavar="HOST[:PORT]")
-@click.argument("word")
+@click.argument("token")
 def join_cluster(
     *,
     where: str,
-    word: str,
+    token: str,
     name: str,
     ip: str,
     cluster: str,
@@ -145,11 +145,11 @@ def join_cluster(
     """Make this host a slave of the cluster whose master is at HOST.
 
     \b
-    offerd slave join 10.0.0.1:5060 WORD
-    offerd slave join 10.0.0.1:5060 - <word.txt
+    offerd slave join 10.0.0.1:5060 TOKEN
+    offerd slave join 10.0.0.1:5060 - <token.txt
 
-    An operator makes the WORD with `offerd token new --slave`. Other accounts of this host can read a command line; give - as
-    WORD to read it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is port 5060.
+    An operator makes the TOKEN with `offerd token new --slave`. Other accounts of this host can read a command line; give - as
+    TOKEN to read it from standard input. HOST may also be zk://HOST:PORT,.../path; without :PORT it is port 5060.
 
     The secret key of this host is made here and stays here. The command ends when the slave has registered. All that the slave
     needs from then on is in /etc/offerd (as root).
@@ -160,7 +160,7 @@ def join_cluster(
     join(
         SlaveJoining(
             master=where,
-            word=word,
+            token=token,
             name=name,
             ip=ip,
             cluster=cluster,

@@ -51,9 +51,9 @@ def refusal(who: Principal, sender: Slave | Framework | Standby | None, message:
     """Why this message is refused, as one line; empty if it is allowed. `sender`: what its connection is registered as."""
     kind = type(message)
     if who.token:
-        return "" if kind in FOR_JOINING else "a join word is good for joining only"
+        return "" if kind in FOR_JOINING else "a join token is good for joining only"
     if kind in FOR_JOINING:
-        return "joining needs a word from `offerd token new`; this key is known already"
+        return "joining needs a token from `offerd token new`; this key is known already"
     # A registration without an id may speak for the id that its connection already has.
     if sender is not None and not who.owns(_id_of(sender)):
         return f"this connection belongs to {_id_of(sender)}, which was not given to {who.name}"

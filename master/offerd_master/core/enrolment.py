@@ -22,8 +22,8 @@ from offerd_master.core.registry import Change, Contents, InHand, Order, Refused
 from offerd_master.principals import Principal, Principals, principal_of, rights_of
 
 MAX_WAITING = 200
-MAX_OF_A_WORD = 20
-"""How many of the waiting orders may come from those who join by one word, so that they leave room for operators."""
+MAX_OF_A_TOKEN = 20
+"""How many of the waiting orders may come from those who join by one token, so that they leave room for operators."""
 NO_KEYS = "this master has no keys; start it with --key and --authorized (`offerd master init` makes them)"
 
 
@@ -46,7 +46,7 @@ def _is_crowded(c: Cluster, peer: PeerID, token: str) -> bool:
     if not token:
         return len(c.orders) >= MAX_WAITING
     own = [order.peer for order in c.orders if order.who.token == token]
-    return len(own) >= MAX_OF_A_WORD or peer in own
+    return len(own) >= MAX_OF_A_TOKEN or peer in own
 
 
 def change_kept(c: Cluster, fault: str, now: float) -> None:
@@ -122,7 +122,7 @@ def _new_token(registry: Registry, order: Order, now: float) -> Decision:
     assert isinstance(message, om.NewToken)
     rights = _rights(message.rights)
     token, change = registry.new_token(message.key, rights, message.ttl_s, message.uses, order.who, now)
-    done = f"{order.who.name} has made the word {token.token_id}: {described(rights)}, {message.ttl_s:g} s, {message.uses} uses"
+    done = f"{order.who.name} has made token {token.token_id}: {described(rights)}, {message.ttl_s:g} s, {message.uses} uses"
     return change, om.Token(token.token_id, token.ttl_s), done
 
 
@@ -153,7 +153,7 @@ def _revoke_token(registry: Registry, order: Order, now: float) -> Decision:
     message = order.message
     assert isinstance(message, om.RevokeToken)
     change = registry.revoke_token(message.token_id)
-    return change, om.Done(True), f"{order.who.name} has revoked the word {message.token_id}"
+    return change, om.Done(True), f"{order.who.name} has revoked the token {message.token_id}"
 
 
 _DECIDE: dict[type, Callable[[Registry, Order, float], Any]] = {

@@ -1,7 +1,8 @@
 """The keys: principals of the `--authorized` file, keys enrolled since, and tokens by which others may join.
 
-A *token* stands for a word of `offerd token new`. While it is good, its public key may connect, but only to enrol another key.
-If a name or key is in the file as well, the file counts.
+A *token* is known here by its id and its public key; the secret part is only in what `offerd token new` has printed.
+While it is good, its public key may connect, but only to enrol another key. If a name or key is in the file as well,
+the file counts.
 
 The registry decides and remembers. A decision is a `Change`; the daemon writes it down before it is `apply`-ed and answered.
 The registry of a leading master is part of its core: only the core changes it, by events, and the daemon looks things up. A
@@ -27,14 +28,14 @@ V = TypeVar("V")
 MAX_TOKENS = 1000
 MAX_ENROLLED = 100_000
 MAX_SPENT = 10_000
-"""How many used, expired and revoked tokens are remembered, so that the log can say which of these a word was."""
+"""How many used, expired and revoked tokens are remembered, so that the log can say which of these a token was."""
 MAX_TTL_S = 366 * 86_400.0
 
-_LATE = "the word that it joins with is too old"
+_LATE = "the token that it joins with is too old"
 _REFUSALS = {
-    "used": "the word that it joins with has been used",
+    "used": "the token that it joins with has been used",
     "late": _LATE,
-    "revoked": "its key, or the word that it joins with, has been revoked",
+    "revoked": "its key, or the token that it joins with, has been revoked",
 }
 
 
@@ -48,7 +49,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`key` is the public key that the word proves; `rights` are those of the key that joins by it, without a name."""
+    """`key` is the public key that the token proves; `rights` are those of the key that joins by it, without a name."""
 
     token_id: str
     key: str
@@ -61,7 +62,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A key that has joined. `by`: the principal that made the word."""
+    """A key that has joined. `by`: the principal that made the token."""
 
     key: str
     principal: Principal
@@ -190,7 +191,7 @@ class Registry:
             raise Refused("a token is for a slave, an operator or frameworks")
         if "root" in rights.users and "root" not in by.users:
             raise Refused(
-                "a word that lets tasks run as root can be made only by an operator who may run as root"
+                "a token that lets tasks run as root can be made only by an operator who may run as root"
             )
         if not 0 < ttl_s <= MAX_TTL_S:
             raise Refused(f"a token is good for up to {MAX_TTL_S / 86_400:g} days")
@@ -211,9 +212,9 @@ class Registry:
         """Raises `Refused`. The same request again, because the answer was lost, gets the same answer and changes nothing."""
         token = self._contents.tokens.get(token_id)
         if token is None:
-            raise Refused("this word has been used; ask for a new one (`offerd token new`)", "used")
+            raise Refused("this token has been used; ask for a new one (`offerd token new`)", "used")
         if now >= token.until:
-            raise Refused("this word is too old; ask for a new one (`offerd token new`)", "late")
+            raise Refused("this token is too old; ask for a new one (`offerd token new`)", "late")
         if fault := name_fault(name):
             raise Refused(fault, "not_valid")
         if not is_public_key(key):
@@ -290,7 +291,7 @@ class Registry:
         self.by_name = {principal.name: principal for principal in found.values()}
         for token in self._contents.tokens.values():
             if token.key not in found:
-                found[token.key] = Principal(name=f"the word {token.token_id}", token=token.token_id)
+                found[token.key] = Principal(name=f"the token {token.token_id}", token=token.token_id)
         self.principals, self.shadowed = found, tuple(shadowed)
         gone = frozenset(before.keys() - found.keys())
         for key in gone:

@@ -110,7 +110,7 @@ def test_a_port_in_use_is_reported_before_anything_is_made(config: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("more", "word"),
+    ("more", "token"),
     [
         (
             {"advertise": "host:nonsense"},
@@ -128,9 +128,9 @@ def test_a_port_in_use_is_reported_before_anything_is_made(config: Path) -> None
     ],
 )
 def test_bad_input_is_refused_in_one_line(
-    config: Path, free_port: int, more: dict[str, str], word: str
+    config: Path, free_port: int, more: dict[str, str], token: str
 ) -> None:
-    with pytest.raises(OfferdError, match=word) as caught:
+    with pytest.raises(OfferdError, match=token) as caught:
         init(free_port, **more)
     assert "\n" not in str(caught.value)
     assert not (config / "master.key").exists()

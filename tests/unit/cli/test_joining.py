@@ -53,19 +53,19 @@ def test_a_known_key_is_distinguished_from_an_unknown_one(master: str, keyring: 
     assert not is_known(master, keyring.keys("stranger"))
 
 
-def test_a_word_that_the_master_does_not_know_is_refused_with_what_to_do(
+def test_a_token_that_the_master_does_not_know_is_refused_with_what_to_do(
     master: str, keyring: Keyring
 ) -> None:
-    word = new_keys(keyring.public("master"))
+    token = new_keys(keyring.public("master"))
     with pytest.raises(KeyRefused, match="ask for a new one"):
-        enrol(master, word, "host7", public_of(word.secret))
+        enrol(master, token, "host7", public_of(token.secret))
 
 
-def test_a_word_of_another_cluster_and_a_missing_master_are_different_errors(
+def test_a_token_of_another_cluster_and_a_missing_master_are_different_errors(
     master: str, keyring: Keyring
 ) -> None:
     began = time.monotonic()
-    with pytest.raises(OfferdError, match="does not have the key that the word names"):
+    with pytest.raises(OfferdError, match="does not have the key that the token names"):
         enrol(master, new_keys(keyring.public("bob")), "host7", keyring.public("host"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -82,7 +82,7 @@ def test_a_master_without_keys_and_a_false_master_are_errors(keyring: Keyring) -
     plain = context.socket(zmq.ROUTER)
     plain.bind("tcp://127.0.0.1:0")
     try:
-        with pytest.raises(OfferdError, match="does not have the key that the word names"):
+        with pytest.raises(OfferdError, match="does not have the key that the token names"):
             is_known(plain.getsockopt_string(zmq.LAST_ENDPOINT).removeprefix("tcp://"), keyring.keys("ops"))
     finally:
         plain.close(0)
@@ -96,10 +96,10 @@ def test_a_joiner_uses_its_own_key_from_then_on(master: str, keyring: Keyring) -
     from offerd.masters.leader import master_address
     from offerd.operator import OperatorClient
 
-    word, mine = new_keys(keyring.public("master")), new_keys(keyring.public("master"))
+    token, mine = new_keys(keyring.public("master")), new_keys(keyring.public("master"))
     with OperatorClient(Connection(master_address(master), keyring.keys("ops"))) as ops:
-        ops.new_token(public_of(word.secret), om.Rights(operator=True))
-    enrolled = enrol(master, word, "carol", public_of(mine.secret))
+        ops.new_token(public_of(token.secret), om.Rights(operator=True))
+    enrolled = enrol(master, token, "carol", public_of(mine.secret))
     assert (enrolled.name, enrolled.rights) == ("carol", om.Rights(operator=True))
     assert is_known(master, mine)
     with OperatorClient(Connection(master_address(master), mine)) as carol:

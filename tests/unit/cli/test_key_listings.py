@@ -1,4 +1,4 @@
-"""How people write rights, and how keys and words are listed."""
+"""How people write rights, and how keys and tokens are listed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from offerd_cli.main import cli, main
         ({"frameworks": ["*,"]}, Rights(roles=["*"], users=[""])),
     ],
 )
-def test_what_a_word_is_for(said: dict[str, object], rights: Rights) -> None:
+def test_what_a_token_is_for(said: dict[str, object], rights: Rights) -> None:
     arguments: dict[str, object] = {"slave": False, "operator": False, "frameworks": []} | said
     assert listings.parse_rights(**arguments) == rights  # type: ignore[arg-type]
 
@@ -37,14 +37,14 @@ def test_what_a_word_is_for(said: dict[str, object], rights: Rights) -> None:
 @pytest.mark.parametrize(
     ("said", "word"),
     [
-        ({}, "say what the word is for"),
+        ({}, "say what the token is for"),
         ({"slave": True, "operator": True}, "gives no other rights"),
         ({"slave": True, "frameworks": ["a,b"]}, "gives no other rights"),
         ({"frameworks": ["science"]}, "write ROLE,USER"),
         ({"frameworks": [",alice"]}, "write ROLE,USER"),
     ],
 )
-def test_impossible_rights_of_a_word_are_refused_in_one_line(said: dict[str, object], word: str) -> None:
+def test_impossible_rights_of_a_token_are_refused_in_one_line(said: dict[str, object], word: str) -> None:
     arguments: dict[str, object] = {"slave": False, "operator": False, "frameworks": []} | said
     with pytest.raises(BadInput, match=word):
         listings.parse_rights(**arguments)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def test_listings_show_the_rights_of_each_and_who_let_them_join() -> None:
         )
         out.print(listings.tokens_table([TokenSummary("abc", Rights(slave=True), 2, 60.0, "ops")]))
     lines = [line.split() for line in captured.get().splitlines()]
-    assert lines[1] == ["host7", "slave", "word", "of", "ops", "k" * 40]
+    assert lines[1] == ["host7", "slave", "token", "of", "ops", "k" * 40]
     assert lines[2][:3] == ["root", "operator;", "every"]
     assert lines[4] == ["abc", "slave", "2", "1m", "ops"]
 
@@ -84,7 +84,7 @@ def test_documents_hold_the_same() -> None:
 def test_refusals_are_summed_up_in_one_line() -> None:
     assert listings.refused_text({}) == ""
     assert listings.refused_text({"used": 2, "late": 1}) == (
-        "refused since the master's start: 2 with a used word, 1 with an expired word"
+        "refused since the master's start: 2 with a used token, 1 with an expired token"
     )
 
 

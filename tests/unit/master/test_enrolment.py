@@ -21,7 +21,7 @@ from offerd.protocol.files_messages import RefuseOwners
 from offerd.wire import codec
 from offerd_cli.replaying import is_part
 from offerd_master.core.authorization import refusal
-from offerd_master.core.enrolment import MAX_OF_A_WORD, MAX_WAITING
+from offerd_master.core.enrolment import MAX_OF_A_TOKEN, MAX_WAITING
 from offerd_master.core.events import AuthorizedRead, EnrolmentRead, HandshakeRefused
 from offerd_master.core.registry import Contents, Enrolled, Registry
 from offerd_master.principals import NOBODY, Principal, Principals
@@ -58,7 +58,7 @@ class Keyed(ClusterHarness):
         return key
 
     def joiner(self, token_key: str) -> Peer:
-        """A peer with this word's secret, or with another one in its place."""
+        """A peer with this token's secret, or with another one in its place."""
         peer = self.operator()
         peer.principal = self.registry.principals.get(token_key, NOBODY)
         return peer
@@ -112,12 +112,12 @@ def test_nothing_is_answered_or_counts_before_it_is_written_down(cluster: Keyed)
 
 
 def test_what_cannot_be_written_down_changes_nothing_and_is_reported(cluster: Keyed) -> None:
-    word = cluster.token()
+    token = cluster.token()
     cluster.keep_fault = "No space left on device"
-    joiner, key = cluster.joiner(word), new_key()
+    joiner, key = cluster.joiner(token), new_key()
     joiner.send(om.Enrol("host7", key))
     assert "No space left" in joiner.take(om.NotAuthorized).message
-    cluster.ops.send(om.RevokeToken(cluster.registry.principals[word].token))
+    cluster.ops.send(om.RevokeToken(cluster.registry.principals[token].token))
     assert "No space left" in cluster.ops.take(om.Done).message
     assert key not in cluster.registry.principals
     cluster.keep_fault = ""
@@ -125,9 +125,9 @@ def test_what_cannot_be_written_down_changes_nothing_and_is_reported(cluster: Ke
     joiner.take(om.Enrolled)
 
 
-def test_two_that_come_at_once_with_a_word_of_one_use_do_not_both_join(cluster: Keyed) -> None:
-    word = cluster.token()
-    first, second = cluster.joiner(word), cluster.joiner(word)
+def test_two_that_come_at_once_with_a_token_of_one_use_do_not_both_join(cluster: Keyed) -> None:
+    token = cluster.token()
+    first, second = cluster.joiner(token), cluster.joiner(token)
     cluster.keeps_at_once = False
     first.send(om.Enrol("host1", new_key()))
     second.send(om.Enrol("host2", new_key()))
@@ -148,20 +148,20 @@ def test_a_bounded_number_may_wait_and_the_next_must_try_again(cluster: Keyed) -
 
 
 def test_joining_peers_leave_room_for_operators_orders(cluster: Keyed) -> None:
-    word = cluster.token(uses=1000)
+    token = cluster.token(uses=1000)
     cluster.keeps_at_once = False
-    noisy = cluster.joiner(word)
+    noisy = cluster.joiner(token)
     for number in range(10):
         noisy.send(om.Enrol(f"n{number}", new_key()))
     assert [type(answer) for answer in noisy.inbox] == [om.NotAuthorized] * 8
     for number in range(MAX_WAITING + 10):
-        cluster.joiner(word).send(om.Enrol(f"m{number}", new_key()))
-    assert len(cluster.core.cluster.orders) == MAX_OF_A_WORD
+        cluster.joiner(token).send(om.Enrol(f"m{number}", new_key()))
+    assert len(cluster.core.cluster.orders) == MAX_OF_A_TOKEN
     cluster.ops.send(om.GetTokens())
     cluster.ops.take(om.Tokens)
-    cluster.ops.send(om.RevokeToken(cluster.registry.principals[word].token))
+    cluster.ops.send(om.RevokeToken(cluster.registry.principals[token].token))
     assert cluster.ops.inbox == []
-    for _ in range(MAX_OF_A_WORD + 2):
+    for _ in range(MAX_OF_A_TOKEN + 2):
         cluster.is_kept()
     assert cluster.ops.take(om.Done) == om.Done(True)
 
@@ -177,14 +177,16 @@ def test_all_waiting_orders_are_served_when_the_disk_is_back(cluster: Keyed) -> 
 
 
 @pytest.mark.parametrize("kind", codec.to_master.types)
-def test_a_word_is_good_only_for_joining_and_joining_needs_one(cluster: Keyed, kind: type[m.Message]) -> None:
-    word = cluster.token(om.Rights(True, True, ["science"], [""]))
-    who = cluster.registry.principals[word]
+def test_a_token_is_good_only_for_joining_and_joining_needs_one(
+    cluster: Keyed, kind: type[m.Message]
+) -> None:
+    token = cluster.token(om.Rights(True, True, ["science"], [""]))
+    who = cluster.registry.principals[token]
     message = wire.sample(kind)
     assert (refusal(who, None, message) == "") is (kind is om.Enrol)
     if kind is om.Enrol:
         for other in (OPS, ALICE, HOST, NOBODY):
-            assert "needs a word" in refusal(other, None, message)
+            assert "needs a token" in refusal(other, None, message)
 
 
 @pytest.mark.parametrize("name", ["host", "ops", "no name"])
@@ -197,7 +199,7 @@ def test_an_invalid_name_is_refused_and_counted_and_costs_no_use(cluster: Keyed,
     joiner.take(om.Enrolled)
 
 
-def test_a_word_that_expires_during_a_connection_is_refused(cluster: Keyed) -> None:
+def test_a_token_that_expires_during_a_connection_is_refused(cluster: Keyed) -> None:
     joiner = cluster.joiner(cluster.token(ttl_s=60.0))
     cluster.advance(61.0)
     joiner.send(om.Enrol("host7", new_key()))
@@ -205,10 +207,10 @@ def test_a_word_that_expires_during_a_connection_is_refused(cluster: Keyed) -> N
     assert (cluster.core.cluster.refused, cluster.registry.refused["late"]) == (1, 1)
 
 
-def test_a_word_that_is_used_up_has_its_connections_ended(cluster: Keyed) -> None:
-    word = cluster.token()
-    cluster.joiner(word).send(om.Enrol("host7", new_key()))
-    assert cluster.cut_off == {word}
+def test_a_token_that_is_used_up_has_its_connections_ended(cluster: Keyed) -> None:
+    token = cluster.token()
+    cluster.joiner(token).send(om.Enrol("host7", new_key()))
+    assert cluster.cut_off == {token}
 
 
 @pytest.mark.parametrize("rights", [om.Rights(roles=["science"]), om.Rights(users=["alice"]), om.Rights()])
@@ -219,7 +221,7 @@ def test_rights_that_the_file_could_not_name_are_not_granted(cluster: Keyed, rig
 
 
 def test_operators_list_tokens_and_keys_and_see_what_was_refused(cluster: Keyed) -> None:
-    word = cluster.token(uses=3, ttl_s=60.0)
+    token = cluster.token(uses=3, ttl_s=60.0)
     cluster.join("host7")
     cluster.turn(HandshakeRefused("a peer at 10.0.0.1: nobody here has its key", "unknown_key"))
     cluster.advance(10.0)
@@ -227,7 +229,7 @@ def test_operators_list_tokens_and_keys_and_see_what_was_refused(cluster: Keyed)
     tokens = cluster.ops.take(om.Tokens)
     (listed,) = tokens.tokens
     assert (listed.token_id, listed.uses_left, listed.left_s, listed.by, listed.rights) == (
-        cluster.registry.principals[word].token, 3, 50.0, "ops", SLAVE,
+        cluster.registry.principals[token].token, 3, 50.0, "ops", SLAVE,
     )  # fmt: skip
     assert tokens.refused == {"unknown_key": 1}
     cluster.ops.send(om.GetKeys(limit=2))

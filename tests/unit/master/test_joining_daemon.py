@@ -109,14 +109,14 @@ class Running:
         return Keys(zmq.curve_keypair()[1].decode(), self.keyring.public("master"))
 
     def token(self, **more: Any) -> Keys:
-        word = self.new_keys()
+        token = self.new_keys()
         with self.as_one("ops") as ops:
-            answer = ops.say(om.NewToken(public_of(word.secret), SLAVE, **more))
+            answer = ops.say(om.NewToken(public_of(token.secret), SLAVE, **more))
         assert isinstance(answer, om.Token)
-        return word
+        return token
 
-    def join(self, word: Keys, name: str, keys: Keys) -> m.Message:
-        with self.as_one(word) as joiner:
+    def join(self, token: Keys, name: str, keys: Keys) -> m.Message:
+        with self.as_one(token) as joiner:
             return joiner.say(om.Enrol(name, public_of(keys.secret)))
 
 
@@ -147,22 +147,22 @@ def refused(running: Running) -> tuple[int, dict[str, int]]:
     return cluster.refused, tokens.refused
 
 
-def test_a_word_an_enrolled_key_and_a_revocation_all_outlive_the_master(running: Running) -> None:
-    word, mine, other = running.token(uses=2), running.new_keys(), running.new_keys()
+def test_a_token_an_enrolled_key_and_a_revocation_all_outlive_the_master(running: Running) -> None:
+    token, mine, other = running.token(uses=2), running.new_keys(), running.new_keys()
     running.restart()
-    assert isinstance(running.join(word, "host7", mine), om.Enrolled)
+    assert isinstance(running.join(token, "host7", mine), om.Enrolled)
     running.restart()
     assert registered(running, mine)
-    assert isinstance(running.join(word, "host8", other), om.Enrolled)
+    assert isinstance(running.join(token, "host8", other), om.Enrolled)
     with running.as_one("ops") as ops:
         assert ops.say(om.RevokeKey("host7")) == om.Done(True)
     running.restart()
     assert not is_let_in(running, mine)
     assert registered(running, other)
-    assert not is_let_in(running, word)
+    assert not is_let_in(running, token)
 
 
-def test_a_used_a_late_and_an_altered_word_get_no_connection_and_are_counted(running: Running) -> None:
+def test_a_used_a_late_and_an_altered_token_get_no_connection_and_are_counted(running: Running) -> None:
     used, late = running.token(), running.token(ttl_s=0.01)
     running.join(used, "host7", running.new_keys())
     before, _ = refused(running)

@@ -53,9 +53,9 @@ def registry() -> Registry:
 
 
 def test_a_token_lets_in_for_joining_and_for_nothing_else(registry: Registry) -> None:
-    word = token_of(registry)
-    assert registry.refusal(word, NOW) == ADMITTED
-    who = registry.principals[word]
+    token = token_of(registry)
+    assert registry.refusal(token, NOW) == ADMITTED
+    who = registry.principals[token]
     assert (who.token != "", who.slave, who.operator, who.roles) == (True, False, False, ())
     assert who.name not in registry.by_name
 
@@ -67,38 +67,38 @@ def test_a_joining_peer_has_the_tokens_rights_under_its_own_name(registry: Regis
     assert registry.enrolled["host7"].by == "ops"
 
 
-def test_a_used_word_is_refused(registry: Registry) -> None:
-    word = token_of(registry)
-    join(registry, word, "host7")
-    assert registry.refusal(word, NOW) == ("used", "the word that it joins with has been used")
+def test_a_used_token_is_refused(registry: Registry) -> None:
+    token = token_of(registry)
+    join(registry, token, "host7")
+    assert registry.refusal(token, NOW) == ("used", "the token that it joins with has been used")
     # A peer that is already connected is refused by its message.
     with pytest.raises(Refused, match="has been used") as caught:
         registry.enrol("gone", "host8", new_key(), NOW)
     assert caught.value.cause == "used"
 
 
-def test_an_expired_word_is_refused(registry: Registry) -> None:
-    word = token_of(registry)
-    assert registry.refusal(word, NOW + 59.9) == ADMITTED
-    assert registry.refusal(word, NOW + 60) == ("late", "the word that it joins with is too old")
+def test_an_expired_token_is_refused(registry: Registry) -> None:
+    token = token_of(registry)
+    assert registry.refusal(token, NOW + 59.9) == ADMITTED
+    assert registry.refusal(token, NOW + 60) == ("late", "the token that it joins with is too old")
     with pytest.raises(Refused, match="too old") as caught:
-        registry.enrol(registry.principals[word].token, "host7", new_key(), NOW + 60)
+        registry.enrol(registry.principals[token].token, "host7", new_key(), NOW + 60)
     assert caught.value.cause == "late"
     token_of(registry, now=NOW + 61)  # this forgets expired tokens
-    assert registry.refusal(word, NOW + 62) == ("late", "the word that it joins with is too old")
-    assert [token.key for token in registry.good_tokens(NOW + 62)] != [word]
+    assert registry.refusal(token, NOW + 62) == ("late", "the token that it joins with is too old")
+    assert [good.key for good in registry.good_tokens(NOW + 62)] != [token]
 
 
-def test_an_altered_word_is_refused(registry: Registry) -> None:
+def test_an_altered_token_is_refused(registry: Registry) -> None:
     token_of(registry)
     other = new_key()
     assert registry.refusal(other, NOW) == ("unknown_key", f"nobody here has its key {other}")
 
 
-def test_a_revoked_word_is_refused(registry: Registry) -> None:
-    word = token_of(registry)
-    registry.apply(registry.revoke_token(registry.principals[word].token))
-    cause, why = registry.refusal(word, NOW)
+def test_a_revoked_token_is_refused(registry: Registry) -> None:
+    token = token_of(registry)
+    registry.apply(registry.revoke_token(registry.principals[token].token))
+    cause, why = registry.refusal(token, NOW)
     assert (cause, "has been revoked" in why) == ("revoked", True)
     with pytest.raises(Refused, match="no token"):
         registry.revoke_token("nonsense")
@@ -106,10 +106,10 @@ def test_a_revoked_word_is_refused(registry: Registry) -> None:
 
 @pytest.mark.parametrize("name", ["ops", "host7"])
 def test_a_name_that_is_taken_is_refused(registry: Registry, name: str) -> None:
-    word = token_of(registry, uses=3)
-    join(registry, word, "host7")
+    token = token_of(registry, uses=3)
+    join(registry, token, "host7")
     with pytest.raises(Refused, match=f"the name {name} is taken") as caught:
-        join(registry, word, name)
+        join(registry, token, name)
     assert caught.value.cause == "name_taken"
 
 
@@ -121,37 +121,37 @@ def test_an_invalid_name_is_refused(registry: Registry, name: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "x", "x" * 41, '"' * 40, "\n" * 40])
 def test_an_invalid_key_is_refused(registry: Registry, key: str) -> None:
-    word = token_of(registry)
+    token = token_of(registry)
     with pytest.raises(Refused, match="is not a public key"):
-        registry.enrol(registry.principals[word].token, "host7", key, NOW)
+        registry.enrol(registry.principals[token].token, "host7", key, NOW)
 
 
-def test_the_key_of_another_or_of_a_word_is_refused(registry: Registry) -> None:
-    word = token_of(registry, uses=5)
-    mine = join(registry, word, "host7")
-    for key in (mine, word, next(iter(registry.file))):
+def test_the_key_of_another_or_of_a_token_is_refused(registry: Registry) -> None:
+    token = token_of(registry, uses=5)
+    mine = join(registry, token, "host7")
+    for key in (mine, token, next(iter(registry.file))):
         with pytest.raises(Refused, match="belongs to another name"):
-            join(registry, word, "host8", key)
+            join(registry, token, "host8", key)
 
 
 def test_a_repeated_request_after_a_lost_answer_is_not_another_use(registry: Registry) -> None:
-    word = token_of(registry, uses=2)
-    key = join(registry, word, "host7")
-    assert join(registry, word, "host7", key) == key
-    (token,) = registry.good_tokens(NOW)
-    assert token.uses_left == 1
+    token = token_of(registry, uses=2)
+    key = join(registry, token, "host7")
+    assert join(registry, token, "host7", key) == key
+    (left,) = registry.good_tokens(NOW)
+    assert left.uses_left == 1
 
 
-def test_a_word_of_several_uses_can_be_used_that_often(registry: Registry) -> None:
-    word = token_of(registry, uses=2)
-    first = join(registry, word, "host1")
-    second = join(registry, word, "host2")
+def test_a_token_of_several_uses_can_be_used_that_often(registry: Registry) -> None:
+    token = token_of(registry, uses=2)
+    first = join(registry, token, "host1")
+    second = join(registry, token, "host2")
     assert {registry.principals[first].name, registry.principals[second].name} == {"host1", "host2"}
-    assert registry.refusal(word, NOW) == ("used", "the word that it joins with has been used")
+    assert registry.refusal(token, NOW) == ("used", "the token that it joins with has been used")
 
 
 @pytest.mark.parametrize(
-    ("rights", "more", "word"),
+    ("rights", "more", "token"),
     [
         (Principal(name=""), {}, "for a slave, an operator or frameworks"),
         (SLAVE, {"ttl_s": 0.0}, "good for up to"),
@@ -166,15 +166,15 @@ def test_a_word_of_several_uses_can_be_used_that_often(registry: Registry) -> No
     ],
 )
 def test_what_cannot_be_granted_is_refused(
-    registry: Registry, rights: Principal, more: dict[str, Any], word: str
+    registry: Registry, rights: Principal, more: dict[str, Any], token: str
 ) -> None:
-    with pytest.raises(Refused, match=word):
+    with pytest.raises(Refused, match=token):
         token_of(registry, rights, **more)
 
 
 def test_root_is_granted_only_by_operators_who_may_run_as_root(registry: Registry) -> None:
-    word = token_of(registry, Principal(name="", roles=("*",), users=("root",)), by=ROOT)
-    assert registry.refusal(word, NOW) == ADMITTED
+    token = token_of(registry, Principal(name="", roles=("*",), users=("root",)), by=ROOT)
+    assert registry.refusal(token, NOW) == ADMITTED
 
 
 def test_a_tokens_key_must_be_one_that_nobody_has(registry: Registry) -> None:
@@ -236,14 +236,14 @@ def test_what_another_master_has_written_counts_at_once(registry: Registry) -> N
 
 
 def test_a_registry_goes_on_from_another_and_leaves_that_one_as_it_was(registry: Registry) -> None:
-    key, word = join(registry, token_of(registry), "host7"), token_of(registry)
+    key, token = join(registry, token_of(registry), "host7"), token_of(registry)
     late = {"late": 2}
     without = registry.but(contents=Contents(), refused=late)
-    assert [without.refusal(each, NOW)[0] for each in (key, word)] == ["revoked", "revoked"]
-    assert registry.refusal(key, NOW) == registry.refusal(word, NOW) == ADMITTED
+    assert [without.refusal(each, NOW)[0] for each in (key, token)] == ["revoked", "revoked"]
+    assert registry.refusal(key, NOW) == registry.refusal(token, NOW) == ADMITTED
     later = without.but(file={key: Principal(name="host7", slave=True)}, refused=late)
     assert later.refusal(key, NOW) == ADMITTED
-    assert later.refusal(word, NOW)[0] == "revoked"
+    assert later.refusal(token, NOW)[0] == "revoked"
     assert (registry.refused, later.refused) == ({}, {"late": 4})
 
 
