@@ -1,4 +1,4 @@
-"""The operators' part of the protocol: questions of the command line and the web page, and the master's answers.
+"""The operators' part of the protocol: questions of the command line, and the master's answers.
 
 Same rules as `offerd.messages`. A listing comes in pages, so that no answer outgrows a frame however large the cluster is.
 Times are seconds before the answer, so that no two clocks are compared.

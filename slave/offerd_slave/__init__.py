@@ -1,1 +1,1 @@
-"""The node agent: a pure core, checkpoints, sandboxes, the launch of executors and the daemon around them."""
+"""The slave: a pure core, checkpoints, sandboxes, the launch of executors and the daemon around them."""
