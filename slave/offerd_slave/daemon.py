@@ -63,7 +63,7 @@ log = logging.getLogger("offerd.slave")
 
 SIGNS_OF_LIFE = (Pong, RegisterSlave, SlaveUsage)
 """Messages that depend on no record. They are sent even while the journal cannot be written, as the master would otherwise
-report all tasks as lost. A registration is one of them: of an ended task it only says that its status is yet to come."""
+report all tasks as lost. A registration may name an ended task, but does not contain its status."""
 OWN_DESCRIPTORS = 384
 """The most descriptors of the slave itself, including its file server."""
 DESCRIPTORS_OF_A_CONTAINER = 8

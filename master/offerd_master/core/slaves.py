@@ -40,7 +40,8 @@ MAX_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
 MAX_RESOURCE_NAME = 40
 MAX_MET = 1000
-"""How many frameworks one slave may be the first to name while no scheduler of theirs has come. It could invent them."""
+"""A slave may report frameworks that the master does not know yet. More than this many from one slave are not taken over, but
+ended there: it could invent them."""
 MAX_OWED = 200_000
 """Tasks reported lost that are remembered for forgotten slaves: about 40 MB."""
 
