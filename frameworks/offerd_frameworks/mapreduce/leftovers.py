@@ -3,6 +3,8 @@
 A task's process is a *subreaper*: orphans below it become its children. So after the end of a command, all that is left of it
 are children that we have not started ourselves, and their descendants. (A command that still runs may have such children as
 well; a mark in their environment distinguishes them.)
+
+A framework uses only the public SDK, so this cannot use `offerd_linux`.
 """
 
 from __future__ import annotations

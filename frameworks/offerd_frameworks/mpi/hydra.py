@@ -39,6 +39,7 @@ _LAUNCH, _LAUNCH_END = "HYDRA_LAUNCH:", "HYDRA_LAUNCH_END"
 _PROXY_ID = re.compile(r"--proxy-id (\d+)")
 _CONTROL_PORT = re.compile(r"--control-port \S+:(\d+)")
 _SYS_PIDFD_GETFD = 438  # the same on all architectures
+# A framework uses only the public SDK, so this cannot use `offerd_linux`.
 _libc = ctypes.CDLL(None, use_errno=True)
 _MAY_NOT_LOOK = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 """An older kernel, a sandbox, or a rule against access to other processes."""
