@@ -12,8 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-from offerd.daemons.removal import try_to_remove
 from offerd_cli.sweep import sweep
+from offerd_slave.removal import try_to_remove
 
 GRACE_S = 5.0
 

@@ -28,7 +28,6 @@ from msgspec.structs import replace
 
 from offerd.addresses import parse
 from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
-from offerd.daemons.removal import try_to_remove
 from offerd.errors import BadInput, OfferdError
 from offerd.masters.clusters import (
     MASTER_VARIABLE,
@@ -47,6 +46,7 @@ from offerd_cli import zookeeper
 from offerd_cli.local_keys import LocalKeys
 from offerd_cli.sweep import MARK, sweep
 from offerd_linux.exits import exit_words
+from offerd_slave.removal import try_to_remove
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0

@@ -21,7 +21,6 @@ import zmq
 
 from offerd import __version__
 from offerd.addresses import ANY_6, LOOPBACK, TCP, HostPort, is_any, listening_ip, parse
-from offerd.daemons.failures import describe
 from offerd.daemons.log_limits import LogLimits
 from offerd.daemons.recorder import Recorder, Written
 from offerd.errors import BadInput, BadMessage, OfferdError
@@ -29,6 +28,7 @@ from offerd.ids import PeerID
 from offerd.masters.leader import ZooKeeperAddress, describe_master
 from offerd.masters.zookeeper_access import derived_access
 from offerd.messages import Message, NotLeading, RegisterSlave
+from offerd.values.failures import describe
 from offerd.values.screen_text import printable
 from offerd.wire import codec
 from offerd.wire.pacing import Pacer

@@ -25,13 +25,13 @@ from typing import Any, ClassVar
 import zmq
 
 from offerd import messages as m
-from offerd.daemons.failures import describe
 from offerd.drivers.callbacks import check_callbacks
 from offerd.drivers.executor_loop import Loop, Timer
 from offerd.drivers.status_queue import StatusQueue
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.tasks.task_cgroups import TASK_CGROUPS
+from offerd.values.failures import describe
 from offerd.wire import codec
 from offerd.wire.codec import MAX_EXECUTOR_BYTES
 from offerd.wire.posix_text import readable, unpacked, unpacked_task

@@ -23,7 +23,6 @@ import zmq
 
 from offerd.daemons.log_limits import LogLimits
 from offerd.daemons.recorder import Recorder, Written
-from offerd.daemons.removal import try_to_remove
 from offerd.errors import KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
@@ -53,6 +52,7 @@ from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.masters import client_of, master_of
 from offerd_slave.memory_watch import MemoryWatch
 from offerd_slave.persistence import Persistence
+from offerd_slave.removal import try_to_remove
 from offerd_slave.sandbox import Living, SandboxCollector
 from offerd_slave.settings import SlaveOptions
 from offerd_slave.sifting import as_journal, sift

@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from offerd.daemons.removal import remove_entry, remove_tree
 from offerd.ids import ContainerID
 from offerd_isolation import mounts
 from offerd_slave import leftovers
 from offerd_slave.access_lists import allow_search
+from offerd_slave.removal import remove_entry, remove_tree
 from offerd_slave.retention import LEAST_AGE_OF_MANY_S, Bounds
 from offerd_slave.served_paths import OWNER
 from offerd_slave.users import Credentials

@@ -15,7 +15,7 @@ from helpers.cli import environment, wait_until, words
 from helpers.keyring import TABLES, Keyring
 from helpers.recorder import Recorder
 from offerd import ClusterExecutor
-from offerd.daemons.account import account_name
+from offerd.drivers.account import account_name
 from offerd.files_access import FilesAccess, data_path
 from offerd.files_client import FileNotServed, FilesClient
 from offerd.files_connection import FilesConnection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE, Keys, new_key, read_public, read_secret
-from offerd.daemons.account import account_name
+from offerd.drivers.account import account_name
 
 TABLES = {
     "ops": "operator = true",

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from offerd import __version__
-from offerd.daemons.failures import describe
 from offerd.daemons.object_graph import NotPlain
 from offerd.daemons.recording import Core, Header, Ring, pack, pack_state
+from offerd.values.failures import describe
 from offerd.values.screen_text import printable
 
 log = logging.getLogger("offerd.recorder")

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import zmq
 
 from offerd.core.scheduler_core import Action, Answer, Call, Deliver, End, SchedulerCore, Send
-from offerd.daemons.failures import describe, text_of
 from offerd.drivers.callbacks import authors_lines
 from offerd.drivers.orders import Order, Orders
 from offerd.errors import FrameworkError, KeyRefused, MasterUnreachable, MessageTooLarge, OfferdError
@@ -31,6 +30,7 @@ from offerd.masters.leader import SCHEME, patience_s, unreachable
 from offerd.masters.master_client import MasterClient
 from offerd.messages import FrameworkInfo, GuaranteedShare, Message, Reason, RegisterFramework
 from offerd.operator_messages import Waiting
+from offerd.values.failures import describe, text_of
 from offerd.values.screen_text import printable
 from offerd.wire import codec
 

@@ -14,7 +14,7 @@ import msgspec
 
 from offerd.core.filters import fault as filters_fault
 from offerd.core.scheduler_core import Action, SchedulerCore
-from offerd.daemons.account import account_name
+from offerd.drivers.account import account_name
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.fields.field_types import wrong
 from offerd.ids import FrameworkID, TaskID

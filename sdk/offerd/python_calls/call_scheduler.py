@@ -17,7 +17,6 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from typing import Any
 
 from offerd.cluster_future import ClusterFuture, Shape
-from offerd.daemons.failures import text_of
 from offerd.driver import Scheduler, SchedulerDriver
 from offerd.errors import (
     BadInput,
@@ -36,6 +35,7 @@ from offerd.python_calls.call_queue import CallQueue, Room, is_large, smallest
 from offerd.resources import Resources
 from offerd.task_errors import BrokenClusterExecutor, TaskError, TaskTimeoutError
 from offerd.tasks.task_output import pack_taken
+from offerd.values.failures import text_of
 from offerd.values.screen_text import printable
 
 log = logging.getLogger("offerd.cluster_executor")

@@ -1,1 +1,1 @@
-"""Rules for values: bounds of numbers and texts, ranges, text that is safe to show. All other parts build on this."""
+"""Rules for values: bounds of numbers and texts, ranges, text that is safe to show, texts of errors. All else uses this."""

@@ -118,7 +118,7 @@ def test_every_message_and_event_may_be_in_a_recording() -> None:
         "os",
         "subprocess",
         "offerd.driver",
-        "offerd.daemons.removal",
+        "offerd_slave.removal",
         "offerd_master.daemon",
         "offerd_master.corex",
     ],

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
-from offerd.daemons.removal import remove_entry
 from offerd.ids import ContainerID
 from offerd_slave.leftovers import KEEP_FILE, collect
+from offerd_slave.removal import remove_entry
 from offerd_slave.retention import (
     LEAST_AGE_OF_MANY_S,
     LEAST_AGE_S,

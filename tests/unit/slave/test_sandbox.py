@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from helpers.proc import wait_until
-from offerd.daemons import removal
-from offerd.daemons.removal import remove_tree
 from offerd.ids import ContainerID
-from offerd_slave import sandbox, users
+from offerd_slave import removal, sandbox, users
+from offerd_slave.removal import remove_tree
 from offerd_slave.retention import Bounds
 from offerd_slave.sandbox import (
     FinishedSandbox,
