@@ -16,8 +16,8 @@ from offerd.masters.leader import SCHEME, master_address, parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.wire.routes import address_towards, over_ipv6
 from offerd_cli.config_file import config_text, read_config
-from offerd_cli.enrolling import enrol_own_key, given_token, written
 from offerd_cli.founding import store_of_this_account
+from offerd_cli.own_keys import enrol_own_key, given_token, written
 from offerd_cli.services import Service
 
 START_S = 60.0

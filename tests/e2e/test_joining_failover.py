@@ -21,7 +21,7 @@ from offerd.masters.clusters import Connection
 from offerd.masters.leader import ZooKeeperAddress, master_address
 from offerd.masters.zookeeper_access import Access, derived_access, new_client
 from offerd.operator import OperatorClient
-from offerd_cli.joining import enrol, is_known
+from offerd_cli.enrolment_client import enrol, is_known
 from offerd_cli.local_cluster import Daemon, LocalCluster
 from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import Change, Contents, Enrolled, Token

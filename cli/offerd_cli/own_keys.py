@@ -1,23 +1,19 @@
-"""What hosts and people need to join: a key of their own, made once, and enrolment, which may be repeated."""
+"""What hosts and people need to join: the token, a key of their own, made once, and enrolment, which may be repeated."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
-from offerd.credentials.keys import Keys, name_fault, public_of, read_secret, write_secret
+from offerd.credentials.keys import Keys, public_of, read_secret, write_secret
 from offerd.errors import BadInput, OfferdError
-from offerd.masters.clusters import KEYS, Cluster, own_store
-from offerd.masters.leader import master_address
 from offerd.operator_messages import Rights
+from offerd_cli.enrolment_client import enrol, is_known
 from offerd_cli.join_tokens import read_token
-from offerd_cli.joining import enrol, is_known
-from offerd_cli.key_listings import rights_text
 
 TRY_OWN_KEY_S = 2.0
 MOST_TYPED = 4096
@@ -84,29 +80,3 @@ def _is_known_after_all(where: str, keys: Keys, pending: Path) -> bool:
 def written(address: str) -> str:
     """An address as people write it, and as the store holds it."""
     return address.removeprefix("tcp://")
-
-
-def join_as_person(cluster: str, master: str, token_text: str, name: str, say: Callable[[str], None]) -> None:
-    """`offerd cluster join`: make our key to the cluster, enrol it as `name`'s, and enter the cluster in the store. It may be
-    repeated. Raises `OfferdError` with one line.
-    """
-    token = given_token(token_text)
-    where = written(master_address(master))
-    for fault in (name_fault(cluster), name_fault(name)):
-        if fault:
-            raise BadInput(fault)
-    store = own_store()
-    known = store.read().known.get(cluster)
-    if known is not None and (known.master_key != token.master or not known.key):
-        raise BadInput(
-            f"{store.directory} knows another cluster {cluster}: choose another name, or first run "
-            f"`offerd cluster remove {cluster}`"
-        )
-    if known is not None and is_known(where, Keys(read_secret(store.key_file(known)), token.master)):
-        say(f"this account has already joined {cluster} at {known.master}; nothing was changed")
-        return
-    keys, rights = enrol_own_key(Path(store.directory) / KEYS / f"{cluster}.key", where, token, name)
-    clusters = store.add(Cluster(cluster, where, token.master), keys.secret)
-    say(f"joined {cluster} as {name}{f' ({rights_text(rights)})' if rights is not None else ''}")
-    if clusters.current != cluster:
-        say(f"the current cluster is still {clusters.current}; `offerd cluster use {cluster}` changes that")

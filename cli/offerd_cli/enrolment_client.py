@@ -1,4 +1,4 @@
-"""Joining a cluster with a token from `offerd token new`. Our keys are made here, and only the public one leaves this host."""
+"""Enrols a public key at a master with a token from `offerd token new`, and asks whether a master knows a key."""
 
 from __future__ import annotations
 

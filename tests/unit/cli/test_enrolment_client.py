@@ -14,7 +14,7 @@ from helpers.keyring import Keyring
 from offerd import operator_messages as om
 from offerd.credentials.keys import Keys, public_of
 from offerd.errors import BadInput, KeyRefused, OfferdError
-from offerd_cli.joining import enrol, is_known
+from offerd_cli.enrolment_client import enrol, is_known
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
 from offerd_master.principals import Principal

@@ -1,4 +1,4 @@
-"""Join words that are not on the command line."""
+"""Join tokens that are not on the command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import zmq
 
 from offerd.credentials.keys import Keys
 from offerd.errors import BadInput
-from offerd_cli.enrolling import given_token
 from offerd_cli.join_tokens import make_token
+from offerd_cli.own_keys import given_token
 
 PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())
 TOKEN = make_token(PUBLIC, SECRET)
