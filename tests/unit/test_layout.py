@@ -361,6 +361,11 @@ def test_only_a_core_changes_itself(folder: str) -> None:
     assert [text for name, path in shells.items() for text in pokes(path.read_text(), name)] == []
 
 
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_no_circle_of_imports_within_a_package(package: str) -> None:
+    assert circles(imports_within(modules_of(packages_on_disk()[package]))) == set()
+
+
 def test_packaging_names_every_package_on_disk() -> None:
     on_disk = packages_on_disk().values()
     build = config()["hatch"]["build"]
