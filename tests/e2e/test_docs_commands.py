@@ -335,8 +335,8 @@ def test_hosts_are_installed(machines: list[Machine]) -> None:
 # -- for who works on it --------------------------------------------------------------------------------------------------
 
 
-def test_tests_named_in_this_file_exist() -> None:
-    """They all run elsewhere."""
+def test_commands_for_contributors_name_targets_and_tests_that_exist() -> None:
+    """docs/testing.md and docs/debugging.md: what their commands would run is listed, not run. It all runs elsewhere."""
     shell = Shell(ROOT)
     shell.follow(
         "docs/testing.md",
