@@ -45,8 +45,8 @@ def test_a_framework_imports_public_names_only(path: Path) -> None:
     [
         "import offerd.wire.codec",
         "from offerd.wire.codec import batch",
-        "from offerd import codec",
-        "import offerd\nofferd.codec",
+        "from offerd import wire",
+        "import offerd\nofferd.wire",
     ],
 )
 def test_a_planted_private_use_is_found(source: str) -> None:
