@@ -33,10 +33,6 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def command_name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
-
-
 def roles(cluster: LocalCluster) -> dict[int, str]:
     """The role of each process of the cluster: master, slave 1, ..., zygote, shims, executors, workers, other."""
     known = {cluster.master.pid: "master"}

@@ -16,7 +16,6 @@ class Engine:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.calls_made = 0
         self._timers: Timers[Callable[..., None], tuple[Any, ...]] = Timers()
 
     def at(self, when: float, call: Callable[..., None], *arguments: Any) -> Timer:
@@ -37,7 +36,6 @@ class Engine:
         while (when := timers.next_deadline()) is not None and when <= until:
             self.now = when
             for call, arguments in timers.due(when):
-                self.calls_made += 1
                 call(*arguments)
         self.now = max(self.now, until)
 
