@@ -1,8 +1,9 @@
 """Keeps the recording of one daemon (`offerd.daemons.recording`), and writes it: on request, at SIGUSR2, after a failure.
 
-The slow part happens in a fork, which has the state of this moment and as much time as it needs; the daemon's loop waits for
-little more than the fork itself. So a new state can be taken from time to time while the ring moves on. If steps come so fast
-that the ring has dropped some since the last state, the recording has steps only: it can be read, but not replayed.
+A recording is a state and the steps since then; the latest steps are kept in memory (the *ring*). The slow part happens in a
+fork, which has the state of this moment and as much time as it needs; the daemon's loop waits for little more than the fork
+itself. So a new state can be taken from time to time while the ring moves on. If steps come so fast that the ring has dropped
+some since the last state, the recording has steps only: it can be read, but not replayed.
 """
 
 from __future__ import annotations
