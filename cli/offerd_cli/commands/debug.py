@@ -94,7 +94,7 @@ def replay(*, file: Path, grep: str, until: float | None, ticks: bool, full: boo
     """Run the events of a recording through the daemon's own code, and print each with the actions that follow.
 
     \b
-    offerd debug replay master-20261130T182756-000001200.recording
+    offerd debug replay master-20261130T182756-4711-001.recording
     offerd debug replay FILE --grep sleep-3f9a2c --until 30s
 
     Nothing is sent and nothing is run. A version of offerd other than the recorded one may decide differently; the first lines

@@ -8,24 +8,27 @@ some since the last state, the recording has steps only: it can be read, but not
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import math
 import os
 import shutil
 import signal
+import stat
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from offerd import __version__
 from offerd.daemons.object_graph import NotPlain
 from offerd.daemons.recording import Core, Header, Ring, pack, pack_state
+from offerd.errors import OfferdError
 from offerd.values.failures import describe
 from offerd.values.screen_text import printable
 
@@ -50,6 +53,10 @@ KEPT_FILES = 8
 """Older files are removed when a new one is written."""
 LOOK_AGAIN_S = 0.05
 """How often to check whether a fork has ended."""
+DRAFT_IS_OLD_S = 3600.0
+"""A draft that nothing was written to for so long is of a process that was killed: it is removed."""
+MAX_FAULT = 500
+"""Longest reason, in bytes, that is read of a fork."""
 SUFFIX = ".recording"
 
 
@@ -101,8 +108,9 @@ class Recorder:
         self.grew, self.grew_to = self._ring.grew, self._ring.grew_to
         self._states: deque[_State] = deque()
         self._state_at = math.inf
-        self._works: dict[int, Callable[[str], None]] = {}
-        """What to call when the fork of this pid has ended."""
+        self._works: dict[int, tuple[Callable[[str], None], int]] = {}
+        """What to call when the fork of this pid has ended, and the descriptor of the file that holds its reason to fail."""
+        self._serials = count(1)
         self._is_taking = False
         self._waiting: list[Callable[[], None]] = []
         """What to call when the state that is being taken is complete."""
@@ -150,12 +158,15 @@ class Recorder:
         """Write all steps that are kept, from number `first` on, to a file. `done` is called when that succeeded or failed."""
 
         def begin() -> None:
-            name = f"{self._who}-{time.strftime('%Y%m%dT%H%M%S')}-{self._ring.next:09d}{SUFFIX}"
+            # The pid, as masters of one account share a directory.
+            name = f"{self._who}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{next(self._serials):03d}{SUFFIX}"
             state = self._state_for(first)
             path, is_whole = self.directory / name, state is not None
 
             def ended(fault: str) -> None:
                 if fault:
+                    with suppress(OSError):
+                        _draft_of(path).unlink()
                     log.error("no recording at %s: %s", path, fault)
                 else:
                     log.info("wrote a recording to %s (%s)", path, printable(why))
@@ -252,15 +263,21 @@ class Recorder:
         ended.
         """
         try:
+            report = os.memfd_create("offerd-fault", os.MFD_CLOEXEC)
+        except OSError as error:
+            done(error.strerror or str(error))
+            return
+        try:
             with warnings.catch_warnings():
                 # Forking with threads is safe here: the fork uses nothing that another thread may have locked.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
         except OSError as error:  # no memory, or too many processes
+            os.close(report)
             done(error.strerror or str(error))
             return
         if pid:
-            self._works[pid] = done
+            self._works[pid] = done, report
             return
         status = 1
         try:
@@ -268,15 +285,16 @@ class Recorder:
             signal.set_wakeup_fd(-1)
             # The daemon may be killed and restarted before the fork ends: its locks and sockets must be free by then.
             first = 3
-            for fd in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+            for fd in (*sorted({*kept, report}), os.sysconf("SC_OPEN_MAX")):
                 os.closerange(first, fd)
                 first = fd + 1
             gc.disable()  # a collection would write to most of our memory, and so copy it
             work()
             status = 0
         except Exception as error:  # marked: none of the daemon's code may go on here
+            fault = str(error) if isinstance(error, OfferdError) else describe("writing it", error)
             with suppress(OSError):
-                os.write(2, f"offerd: a recording failed: {describe('it', error)}\n".encode(errors="replace"))
+                os.pwrite(report, fault.encode(errors="replace"), 0)
         finally:
             os._exit(status)
 
@@ -288,22 +306,61 @@ class Recorder:
 
     def _ended(self, pid: int, wait_status: int) -> None:
         code = os.waitstatus_to_exitcode(wait_status)
-        how = "said why on stderr" if code > 0 else f"was killed by signal {-code}"
-        self._works.pop(pid)("" if code == 0 else f"the process that was to write it {how}")
+        done, report = self._works.pop(pid)
+        said = printable(os.pread(report, MAX_FAULT, 0).decode(errors="replace"), MAX_FAULT)
+        os.close(report)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        done("" if code == 0 else said or f"the process that was to write it {how}")
 
     def _write(self, path: Path, why: str, state: _State | None, first: int, now: float) -> None:
-        """In a fork: write the file under its name only once it is complete."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """In a fork: write the file under its name only once it is complete. Raises `OfferdError`."""
+        try:
+            _make_private(self.directory)
+            self._write_draft(path, why, state, first, now)
+            _draft_of(path).rename(path)
+            self._tidy()
+        except OSError as error:
+            advice = "; free some" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            raise OfferdError(f"cannot write {self.directory}: {error.strerror or error}{advice}") from None
+
+    def _write_draft(self, path: Path, why: str, state: _State | None, first: int, now: float) -> None:
         first = max(first, self._ring.first) if state is None else state.number
         header = Header(self._who, __version__, why, time.time(), now, first, state is not None)
-        draft = path.with_name(f".{path.name}.new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(_draft_of(path), flags, 0o600), "wb") as file:
             pieces = pack(header, (), self._ring.since(first))
             file.write(next(pieces))
             if state is not None:
                 state.file.seek(0)
                 shutil.copyfileobj(state.file, file)
             file.writelines(pieces)
-        draft.rename(path)
+
+    def _tidy(self) -> None:
+        """Remove the oldest recordings, and drafts that nobody writes any more."""
         for old in sorted(self.directory.glob(f"{self._who}-*{SUFFIX}"))[:-KEPT_FILES]:
             old.unlink(missing_ok=True)
+        for draft in self.directory.glob(_draft_of(Path(f"{self._who}-*{SUFFIX}")).name):
+            with suppress(FileNotFoundError):
+                if draft.lstat().st_mtime < time.time() - DRAFT_IS_OLD_S:
+                    draft.unlink()
+
+
+def _draft_of(path: Path) -> Path:
+    """What a recording is called until it is complete."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _make_private(directory: Path) -> None:
+    """Make the directory, or see that it is ours and no other account may use it. Raises `OSError` and `OfferdError`."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid():
+            raise OfferdError(
+                f"{directory} belongs to another account (uid {found.st_uid}), which could read what is recorded; remove it"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)

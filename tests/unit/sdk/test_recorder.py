@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from helpers.cli import wait_until
-from offerd.daemons.recorder import KEPT_FILES, MAX_REQUESTS, Recorder, Written
+from offerd.daemons.recorder import DRAFT_IS_OLD_S, KEPT_FILES, MAX_REQUESTS, Recorder, Written
 from offerd.daemons.recording import Header
 from offerd.daemons.recording_reader import Recording, replay
 
@@ -186,17 +187,84 @@ def test_old_recordings_go_when_new_ones_come(tmp_path: Path) -> None:
     daemon.recorder.close()
 
 
+def faults(daemon: Daemon) -> list[str]:
+    """Why a recording cannot be written."""
+    said: list[Written] = []
+    daemon.recorder.write("a test", time.monotonic(), said.append)
+    daemon.recorder.close()
+    return [written.fault for written in said]
+
+
 def test_a_directory_that_cannot_be_written_is_reported_and_ends_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
     daemon = Daemon(tmp_path / "file" / "below")
     with caplog.at_level(logging.ERROR):
-        daemon.recorder.write("a test", time.monotonic())
-        daemon.recorder.close()
+        assert faults(daemon) == [f"cannot write {tmp_path}/file/below: Not a directory"]
     assert "no recording at" in caplog.text
-    assert "NotADirectoryError" in capfd.readouterr().err
+    assert "Not a directory" in caplog.text
     daemon.step(1)
+
+
+def test_a_full_disk_is_the_reason_that_is_given_and_no_draft_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Iterator[bytes]:
+        yield b"the head"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("offerd.daemons.recorder.pack", full)
+    assert faults(Daemon(tmp_path)) == [f"cannot write {tmp_path}: No space left on device; free some"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drafts_of_killed_processes_are_removed_and_those_that_are_written_stay(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".master-20261130T18275{number}-1-001.recording.new" for number in (6, 7))
+    for draft in (old, new):
+        draft.write_text("")
+    os.utime(old, (time.time() - 2 * DRAFT_IS_OLD_S,) * 2)
+    daemon = Daemon(tmp_path)
+    written = daemon.written()
+    assert {*tmp_path.iterdir()} == {new, written}
+    daemon.recorder.close()
+
+
+def test_recordings_that_end_in_one_turn_are_different_files(tmp_path: Path) -> None:
+    daemon, said = Daemon(tmp_path), list[Written]()
+    for _ in range(MAX_REQUESTS):
+        daemon.recorder.record(1.0, "asked for", 0.0, said.append)
+    daemon.recorder.turn(2.0)
+    daemon.settle()
+    assert [written.fault for written in said] == [""] * MAX_REQUESTS
+    assert len({written.path for written in said} & {*tmp_path.iterdir()}) == MAX_REQUESTS
+    daemon.recorder.close()
+
+
+def test_a_directory_that_others_may_enter_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings").chmod(0o777)
+    daemon = Daemon(tmp_path / "recordings")
+    assert stat.S_IMODE(daemon.written().parent.stat().st_mode) == 0o700
+    daemon.recorder.close()
+
+
+@pytest.mark.parametrize("kind", ["another account's", "a link"])
+def test_a_directory_that_is_not_ours_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    directory = tmp_path / "elsewhere"
+    if kind == "a link":
+        directory = tmp_path / "link"
+        directory.symlink_to(tmp_path / "elsewhere")
+        fault = f"cannot write {directory}: Not a directory"
+    else:
+        uid = os.geteuid()
+        monkeypatch.setattr("os.geteuid", lambda: uid + 1)
+        fault = f"{directory} belongs to another account (uid {uid}), which could read what is recorded; remove it"
+    assert faults(Daemon(directory)) == [fault]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize("small_state", [0, 1000], ids=["a large state", "a small state"])
