@@ -4,7 +4,7 @@
     +-- BadInput               a flag, file, address or description that cannot be used
     |   +-- BadResources       a resource text or amount; also a ValueError
     |   +-- WrongType          a value of another type than its field; also a TypeError
-    +-- BadMessage             a peer sent bytes that are no message
+    +-- BadMessage             a peer sent bytes that are not a message
     +-- MessageTooLarge        a message that no frame holds; also a ValueError
     +-- MasterUnreachable      no master answered in time
     +-- KeyRefused             the master does not know the key
@@ -42,7 +42,7 @@ class WrongType(BadInput, TypeError):
 
 
 class BadMessage(OfferdError):
-    """A peer sent bytes that are no messages of this protocol, or a value beyond its bound."""
+    """A peer sent bytes that are not messages of offerd, or a value beyond its bound."""
 
 
 class MessageTooLarge(OfferdError, ValueError):

@@ -272,7 +272,9 @@ class Endpoint:
             connection.receive(codec.from_executor)
         except (NotZMTP, BadMessage) as error:
             yield from self._heard(connection, None)  # earlier messages
-            yield from self._fault(connection, f"sent what is no message: {printable(str(error))}")
+            yield from self._fault(
+                connection, f"sent something that is not a message of offerd: {printable(str(error))}"
+            )
             return
         self.received_bytes += connection.received_bytes - before
         yield from self._heard(connection, None if connection.is_at_end else most)

@@ -75,18 +75,20 @@ class HeadReader:
         self._rest = rest
 
     def take(self, data: bytes) -> Request | None:
-        """The request; None if more data is needed. Raises `Refused` for what is no request, or not a supported one."""
+        """The request; None if more data is needed. Raises `Refused` for what is not a request, or not a supported one."""
         try:
             self._parser.receive_data(self._rest + data)
             self._rest = b""
             event = self._parser.next_event()
         except h11.RemoteProtocolError as error:
             status = HTTPStatus(error.error_status_hint)
-            raise Refused(status, "this is no request" if status == 400 else status.phrase.lower()) from None
+            raise Refused(
+                status, "this is not a request" if status == 400 else status.phrase.lower()
+            ) from None
         if event is h11.NEED_DATA:
             return None
         if not isinstance(event, h11.Request):
-            raise Refused(HTTPStatus.BAD_REQUEST, "this is no request")
+            raise Refused(HTTPStatus.BAD_REQUEST, "this is not a request")
         return self._request(event)
 
     def _request(self, event: h11.Request) -> Request:
@@ -100,7 +102,7 @@ class HeadReader:
         try:
             url = urlsplit(event.target.decode("latin-1"))
         except ValueError:  # brackets without an address
-            raise Refused(HTTPStatus.BAD_REQUEST, "this is no path") from None
+            raise Refused(HTTPStatus.BAD_REQUEST, "this is not a path") from None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         closes = event.http_version == b"1.0" or "close" in headers.get("connection", "").lower()
         rest = bytes(self._parser.trailing_data[0])

@@ -79,7 +79,7 @@ def test_a_status_with_an_impossible_number_ends_its_executor_and_no_slave(
         framework.run("poisoned", executor_id=ExecutorID("poison"))
         ended = framework.wait_end("poisoned")
         assert (ended.state, ended.reason) == (TaskState.FAILED, Reason.EXECUTOR_INVALID)
-        assert "sent what is no message" in ended.message
+        assert "sent something that is not a message of offerd" in ended.message
         assert cluster.slaves[0].pid == pid
         assert psutil.pid_exists(pid)
         for start in range(3):

@@ -169,6 +169,6 @@ def parse_cpus(text: str) -> frozenset[int]:
     for part in text.split(",") if text.strip() else ():
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"{part!r} is no cpu and no range of them")
+            raise ValueError(f"{part!r} is neither a cpu nor a range of them")
         found.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(found)

@@ -103,7 +103,7 @@ def _candidate(mount: Path, proc: Path, environment: Mapping[str, str]) -> Root:
         path = Path(named)
         if not (path / "cgroup.controllers").exists():
             raise Unusable(
-                f"{ROOT_VARIABLE} names {named}, which is no cgroup v2; start the unit that makes it"
+                f"{ROOT_VARIABLE} names {named}, which is not a cgroup v2 directory; start the unit that makes it"
             )
         return _checked(path, has_daemon=False)
     own = mount / cgroup_paths(proc=proc).get(V2, "/").lstrip("/")

@@ -24,5 +24,5 @@ def load_allocator(name: str, policy: Policy) -> Allocator:
         raise BadInput(f"there is no allocation module {name!r}; installed: {there}") from None
     allocator = module(policy)
     if not isinstance(allocator, Allocator):
-        raise BadInput(f"allocation module {name!r} is no offerd_master.allocation.base.Allocator")
+        raise BadInput(f"allocation module {name!r} is not an offerd_master.allocation.base.Allocator")
     return allocator

@@ -30,7 +30,7 @@ def change_slave_mode(c: Cluster, caller: Caller, message: om.ChangeSlaveMode, n
     slaves = c.slaves_named(message.slave)
     name = printable(message.slave)
     if message.mode not in _WISHES:
-        text = f"{printable(message.mode, 64)} is no mode of a slave; the modes are {', '.join(_WISHES)}"
+        text = f"{printable(message.mode, 64)} is not a mode of a slave; the modes are {', '.join(_WISHES)}"
         answer = om.Done(False, text)
     elif not slaves:
         answer = om.Done(False, f"no slave {name} is registered; `offerd slaves` lists them")

@@ -37,7 +37,7 @@ def test_options_are_read() -> None:
         ({"io_max": ("8:0:wiops=fast",)}, "wiops must be a number above 0"),
         ({"io_max": ("/dev/no-such-disk:rbps=1M",)}, "No such file"),
         ({"io_max": ("/etc/hostname:rbps=1M",)}, "is not a device"),
-        ({"cpuset": "1-"}, "is no cpu"),
+        ({"cpuset": "1-"}, "is neither a cpu"),
         ({"cpuset": "100000"}, "has no CPU 100000"),
     ],
 )

@@ -122,7 +122,7 @@ def test_a_slave_in_the_daemon_leaf_divides_the_cgroup_above(this: Host) -> None
 def test_a_cgroup_named_in_the_environment_comes_first(this: Host) -> None:
     kept = this.cgroup("system.slice/offerd-tasks.service")
     assert this.root(OFFERD_CGROUP=str(kept)) == Root(str(kept), CONTROLLERS)
-    with pytest.raises(Unusable, match="which is no cgroup v2"):
+    with pytest.raises(Unusable, match="which is not a cgroup v2"):
         this.root(OFFERD_CGROUP=str(this.mount / "nowhere"))
 
 

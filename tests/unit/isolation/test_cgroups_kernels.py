@@ -29,7 +29,7 @@ NEEDED = {"cpu.weight", "memory.max", "pids.max"}
 NEEDED_BY_OPTIONS = {"cpu.max", "io.max", "io.weight", "cpuset.cpus"}
 """... and without one of these, which options need, each launch fails."""
 STRUCTURE = {"cgroup.controllers", "cgroup.subtree_control", "cgroup.procs"}
-"""A directory without these is no cgroup."""
+"""A directory without these is not a cgroup."""
 OPTIONAL = FILES.keys() - NEEDED - STRUCTURE
 
 

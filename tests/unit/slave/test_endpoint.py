@@ -288,7 +288,7 @@ NONSENSE = {
     "no ZMTP": (b"GET / HTTP/1.1\r\n\r\n",),
     "ZMTP 2": (b"\xff" + bytes(8) + b"\x7f\x01",),
     "keys": (OPENING[:12] + b"CURVE".ljust(20, b"\0"),),
-    "no message of ours": (DEALER, frame(b"\xc1")),
+    "not a message of offerd": (DEALER, frame(b"\xc1")),
 }
 
 
@@ -296,7 +296,9 @@ NONSENSE = {
 def test_nonsense_ends_its_connection_and_is_logged_in_one_line(slave: Slave, what: str) -> None:
     with raw(slave, *NONSENSE[what]) as peer:
         slave.until(lambda: slave.lines)
-        assert slave.lines[0].startswith(f"the socket of {ID}: dropped a peer: it sent what is no message")
+        assert slave.lines[0].startswith(
+            f"the socket of {ID}: dropped a peer: it sent something that is not a message of offerd"
+        )
         peer.settimeout(5)
         while peer.recv(4096):
             pass
@@ -308,13 +310,13 @@ def test_nonsense_ends_its_connection_and_is_logged_in_one_line(slave: Slave, wh
 @pytest.mark.parametrize("what", NONSENSE)
 def test_nonsense_is_the_containers_fault_after_all_earlier_messages(slave: Slave, what: str) -> None:
     said = NONSENSE[what][1:]
-    if not said or not what.startswith(("a part", "a frame", "unknown", "an unknown", "no message")):
+    if not said or not what.startswith(("a part", "a frame", "unknown", "an unknown", "not a message")):
         return
     with raw(slave, DEALER, registration_frame(), *said):
         slave.until(lambda: len(slave.heard) == 2)
     assert isinstance(slave.heard[0].message, m.RegisterExecutor)
     assert slave.heard[1].container_id == ID
-    assert "no message" in slave.heard[1].fault
+    assert "not a message" in slave.heard[1].fault
 
 
 def test_a_peer_that_never_ends_its_message_makes_the_slave_keep_no_more_than_a_frame(slave: Slave) -> None:
