@@ -18,7 +18,8 @@ MIB = 1 << 20
 
 EXECUTOR_MEM_BYTES = 64 * MIB
 """Memory that a container gets beyond its resources, for the shim, the executor itself and its tasks' output in the page
-cache. The slave does not offer that memory (`fingerprint.reserve`)."""
+cache. Offers do not count it: a slave keeps a fixed amount of memory back (`fingerprint.reserve`), however many containers
+it has."""
 EXECUTOR_MILLICPUS = 100
 """The cpu quota that it gets beyond its resources, where tasks have quotas of their own."""
 EXECUTOR_PIDS_FACTOR = 4
@@ -87,9 +88,14 @@ def _mem_bytes(declared: int) -> int | None:
     return max(PAGE_BYTES, whole_pages(declared)) if declared else None
 
 
-def _with_executor(declared: int) -> int | None:
-    """A container's limit: no limit for none declared, else with room for its executor."""
-    return whole_pages(declared + EXECUTOR_MEM_BYTES) if declared else None
+def with_executor(declared: int) -> int:
+    """How much memory a container may use whose tasks and executor declare this much: there is room for the executor."""
+    return whole_pages(declared + EXECUTOR_MEM_BYTES)
+
+
+def _container_mem_bytes(declared: int) -> int | None:
+    """No limit if neither its executor nor a task declares memory."""
+    return with_executor(declared) if declared else None
 
 
 def of_task(resources: Resources, labels: Mapping[str, str], options: IsolationOptions) -> Limits:
@@ -122,7 +128,7 @@ def of_container(
     return Limits(
         cpu_weight=weight(millicpus),
         cpu_quota_us=quota,
-        mem_bytes=None if unlimited else _with_executor(resources.mem_bytes),
+        mem_bytes=None if unlimited else _container_mem_bytes(resources.mem_bytes),
         no_swap=True,
         io_weight=weight(millicpus) if options.io_weight else None,
         cpus=options.cpuset or None,
@@ -154,7 +160,7 @@ def of_docker_container(resources: Resources, options: IsolationOptions) -> Limi
         cpu_quota_us=quota_us(resources.millicpus + EXECUTOR_MILLICPUS) if options.cpu_quota else None,
         pids=pids_of_docker_container(options),
     )
-    return with_mem_bytes(limits, _with_executor(resources.mem_bytes))
+    return with_mem_bytes(limits, _container_mem_bytes(resources.mem_bytes))
 
 
 def pids_of_docker_container(options: IsolationOptions) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from offerd.ids import ContainerID, TaskID
-from offerd_isolation.cgroups.limits import EXECUTOR_MEM_BYTES
+from offerd_isolation.cgroups.limits import with_executor
 from offerd_slave.core.state import Phase, State
 
 
@@ -34,6 +34,6 @@ def watched(state: State) -> list[Memory]:
             if task.killing is None and (limit := state.task_limits(task.info.resources).mem_bytes)
         }
         most = None if container.is_adopted else container.most_mem_bytes
-        whole = None if most is None else most + container.executor.resources.mem_bytes + EXECUTOR_MEM_BYTES
+        whole = None if most is None else with_executor(most + container.executor.resources.mem_bytes)
         found.append(Memory(container.container_id, whole, tasks))
     return found
