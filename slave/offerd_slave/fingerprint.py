@@ -15,6 +15,8 @@ from offerd.messages import SlaveInfo
 from offerd.resources import Resources
 from offerd.values import ranges
 from offerd_isolation.base import Isolation
+from offerd_isolation.cgroups.contents import V1_UNLIMITED_BYTES
+from offerd_isolation.cgroups.host import mounts
 from offerd_linux.cgroup_membership import V2, cgroup_paths
 from offerd_slave.settings import SlaveOptions
 
@@ -22,9 +24,6 @@ MIB = 1 << 20
 GIB = 1 << 30
 PORTS = (31000, 32000)
 """Ports that are usually free on a host; Mesos offers the same."""
-
-_UNLIMITED_BYTES = 1 << 60
-"""cgroup v1 shows "no limit" as a number near 2**63."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def fingerprint(
         "gpus": 1000 * gpus(proc, dev),
     }
     found = Resources({name: amount for name, amount in scalars.items() if amount}, {"ports": [PORTS]})
-    mode, controllers = cgroup_mode(sys)
+    mode, controllers = cgroup_mode(proc)
     facts = {
         "kernel": platform.release(),
         "machine": platform.machine(),
@@ -109,7 +108,7 @@ def memory_bytes(proc: Path, sys: Path) -> int:
     amount = int(match[1]) * 1024 if match else 0
     for cgroup in own_cgroups(proc, sys, "memory"):
         limit = _read(cgroup / "memory.max") or _read(cgroup / "memory.limit_in_bytes")
-        if limit.isdigit() and int(limit) < _UNLIMITED_BYTES:
+        if limit.isdigit() and int(limit) < V1_UNLIMITED_BYTES:
             amount = min(amount, int(limit))
     return amount
 
@@ -126,16 +125,11 @@ def own_cgroups(proc: Path, sys: Path, controller: str) -> Iterator[Path]:
         yield from (each for each in (inner, *inner.parents) if each == mount or mount in each.parents)
 
 
-def cgroup_mode(sys: Path) -> tuple[str, list[str]]:
-    """`v2`, `hybrid` (v1, and a v2 mount that has no controllers), `v1` or `none`; and v2's controllers."""
-    root = sys / "fs/cgroup"
-    if (root / "cgroup.controllers").exists():
-        return "v2", _read(root / "cgroup.controllers").split()
-    if (root / "unified/cgroup.controllers").exists():
-        return "hybrid", _read(root / "unified/cgroup.controllers").split()
-    if any((root / name).is_dir() for name in ("cpu", "memory", "pids")):
-        return "v1", []
-    return "none", []
+def cgroup_mode(proc: Path) -> tuple[str, list[str]]:
+    """How cgroups are mounted, as in `offerd_isolation.cgroups.host.Mounts`; and v2's controllers."""
+    found = mounts(_read(proc / "self/mountinfo"))
+    controllers = _read(found.v2_mount / "cgroup.controllers").split() if found.v2_mount is not None else []
+    return found.mode, controllers
 
 
 def gpus(proc: Path, dev: Path) -> int:

@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 DEFAULT_PERIOD_US = 100_000
 """The kernel's default period of cpu.max, in microseconds: how often a quota is filled up."""
+V1_UNLIMITED_BYTES = 1 << 62
+"""cgroup v1 shows "no limit" as a number above this, the largest possible number of pages."""
 
 
 class Holder(Protocol):

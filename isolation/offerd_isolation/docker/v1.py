@@ -9,12 +9,10 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from offerd_isolation.cgroups import controllers
-from offerd_isolation.cgroups.contents import FlatKeyed, Integer, MaxInteger
+from offerd_isolation.cgroups.contents import V1_UNLIMITED_BYTES, FlatKeyed, Integer, MaxInteger
 from offerd_isolation.cgroups.controllers import FileMissing
 from offerd_isolation.cgroups.limits import Limits
 
-UNLIMITED = 1 << 62
-"""The kernel shows "no limit" as a number above this, the largest possible number of pages."""
 NEAR_BYTES = 1 << 20
 """How near the peak must be to the limit: memory is charged in batches, one for each cpu."""
 
@@ -23,7 +21,7 @@ class Limit(MaxInteger):
     """Bytes; no limit is written as -1."""
 
     def sanitize_get(self, value: str) -> int | None:
-        return limit if (limit := int(value)) < UNLIMITED else None
+        return limit if (limit := int(value)) < V1_UNLIMITED_BYTES else None
 
     def sanitize_set(self, value: int | None) -> str:
         return "-1" if value is None else str(value)

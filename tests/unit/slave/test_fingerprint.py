@@ -104,13 +104,16 @@ def test_unlimited_memory_of_v1_is_no_limit(host: Host) -> None:
 
 
 def test_cgroup_modes_are_recognized(host: Host) -> None:
-    assert cgroup_mode(host.sys) == ("none", [])
-    host.write("sys/fs/cgroup/memory/tasks")
-    assert cgroup_mode(host.sys) == ("v1", [])
-    host.write("sys/fs/cgroup/unified/cgroup.controllers", "\n")
-    assert cgroup_mode(host.sys) == ("hybrid", [])
-    host.write("sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n")
-    assert cgroup_mode(host.sys) == ("v2", ["cpu", "memory", "pids"])
+    v1 = f"32 31 0:29 / {host.sys}/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    v2 = f"41 31 0:38 / {host.sys}/elsewhere rw - cgroup2 cgroup2 rw\n"
+    host.write("sys/elsewhere/cgroup.controllers", "cpu memory pids\n")
+    assert cgroup_mode(host.proc) == ("none", [])
+    host.write("proc/self/mountinfo", v1)
+    assert cgroup_mode(host.proc) == ("v1", [])
+    host.write("proc/self/mountinfo", v1 + v2)
+    assert cgroup_mode(host.proc) == ("hybrid", ["cpu", "memory", "pids"])
+    host.write("proc/self/mountinfo", v2)
+    assert cgroup_mode(host.proc) == ("v2", ["cpu", "memory", "pids"])
 
 
 def test_gpus_are_those_of_the_driver_or_of_the_device_files(host: Host) -> None:
