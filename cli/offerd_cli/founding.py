@@ -14,12 +14,12 @@ import zmq
 from offerd.addresses import ANY_6, HostPort, is_any, is_ip, is_loopback, listening_ip, parse
 from offerd.credentials.keys import Keys, name_fault, new_key, read_public
 from offerd.credentials.trusted_files import replace_file
+from offerd.drivers.account import account_name
 from offerd.errors import BadInput, OfferdError
 from offerd.masters.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
 from offerd.masters.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient
 from offerd.wire.routes import bound
-from offerd_cli import local_keys
 from offerd_cli.addresses import own_address
 from offerd_cli.config_file import config_text, quoted
 from offerd_cli.services import Service, state_directory
@@ -46,9 +46,9 @@ def store_of_this_account() -> Store:
     return Store(SYSTEM_DIRECTORY) if is_system else own_store()
 
 
-def account_name() -> str:
-    """The name of this account. Raises `BadInput` if an id cannot end with it."""
-    account = local_keys.account_name() or f"uid-{os.geteuid()}"
+def key_name_of_account() -> str:
+    """The name of this account, `uid-N` if it has none. Raises `BadInput` if an id cannot end with it."""
+    account = account_name() or f"uid-{os.geteuid()}"
     if fault := name_fault(account):
         raise BadInput(f"the name of this account cannot be that of a key: {fault}")
     return account
@@ -71,7 +71,7 @@ def found(options: Founding, say: Callable[[str], None]) -> None:
         raise BadInput(fault)
     if name in store.read().known:
         raise BadInput(f"{store.directory} already knows a cluster {name}; choose another --name")
-    account = account_name()
+    account = key_name_of_account()
     ip, others = _addresses(options)
     _check_port(ip, options.port)
     directory.mkdir(parents=True, exist_ok=True, mode=0o755 if os.geteuid() == 0 else 0o700)

@@ -6,10 +6,10 @@ They are in a directory of the cluster that no other account can enter.
 from __future__ import annotations
 
 import os
-import pwd
 from pathlib import Path
 
 from offerd.credentials.keys import Keys, name_fault, new_key, read_public, read_secret
+from offerd.drivers.account import account_name
 
 KEYS = "keys"
 
@@ -58,14 +58,6 @@ class LocalKeys:
 
 def _slave_name(number: int) -> str:
     return f"slave-{number}"
-
-
-def account_name() -> str:
-    """The name of the current account; empty if the host has none for it."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return ""
 
 
 def _principal_name(taken: set[str]) -> str:

@@ -21,10 +21,10 @@ import pytest
 
 from helpers.cli import WAIT_S, listing, offerd, processes_with, wait_until
 from helpers.recorder import Recorder, ended_once
+from offerd.drivers.account import account_name
 from offerd.ids import FrameworkID
 from offerd.messages import Reason, TaskState
 from offerd_cli.local_cluster import Daemon, LocalCluster
-from offerd_cli.local_keys import account_name
 from offerd_linux import processes
 from offerd_slave.checkpoint import read_checkpoint, write_checkpoint
 from offerd_slave.records import ContainerCheckpoint, ProcessCheckpoint

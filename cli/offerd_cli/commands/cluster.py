@@ -187,8 +187,8 @@ def join(*, name: str, where: str, token: str, own_name: str) -> None:
 
     The secret key is made here and stays here; only its public part is sent.
     """
-    from offerd_cli.founding import account_name
+    from offerd_cli.founding import key_name_of_account
     from offerd_cli.person_joining import join_as_person
     from offerd_cli.screen import say
 
-    join_as_person(name, where, token, own_name or account_name(), say)
+    join_as_person(name, where, token, own_name or key_name_of_account(), say)

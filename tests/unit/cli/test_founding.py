@@ -14,7 +14,7 @@ from offerd.credentials.keys import public_of, read_public, read_secret
 from offerd.errors import BadInput, OfferdError
 from offerd.masters.clusters import Store, resolve
 from offerd_cli import addresses, founding
-from offerd_cli.founding import Founding, account_name, found
+from offerd_cli.founding import Founding, found, key_name_of_account
 from offerd_cli.services import Service
 from offerd_master.gate import read_principals
 
@@ -63,8 +63,8 @@ def test_what_is_made_is_what_a_master_and_this_accounts_commands_take(config: P
     assert settings["key"] == str(config / "master.key")
     (own,) = read_principals(Path(settings["authorized"])).items()
     key, who = own
-    assert (who.name, who.operator, who.every_role) == (account_name(), True, True)
-    assert who.may_run_as(account_name())
+    assert (who.name, who.operator, who.every_role) == (key_name_of_account(), True, True)
+    assert who.may_run_as(key_name_of_account())
     connection = resolve("prod")
     assert connection.address == f"tcp://127.0.0.1:{free_port}"
     assert connection.keys is not None
