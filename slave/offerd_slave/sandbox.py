@@ -29,7 +29,7 @@ from offerd_slave.users import Credentials
 COLLECT_INTERVAL_S = 60.0
 COLLECT_INTERVAL_WHILE_FULL_S = 5.0
 SHORTEST_COLLECT_INTERVAL_S = 1.0
-LEAST_AGE_S = 30.0
+LEAST_SANDBOX_AGE_S = 30.0
 """A younger directory may belong to a container that is being made."""
 
 log = logging.getLogger("offerd.slave")
@@ -182,7 +182,7 @@ class SandboxCollector:
             # With a checkpoint it runs, or is to be recovered; without one it may be being made.
             if container_id in self._living or os.path.lexists(f"{entry.path}/container.ckpt"):
                 continue
-            if abs(time.time() - changed_s) >= LEAST_AGE_S:
+            if abs(time.time() - changed_s) >= LEAST_SANDBOX_AGE_S:
                 found.append(FinishedSandbox(container_id, changed_s))
         return found
 

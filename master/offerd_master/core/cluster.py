@@ -40,6 +40,9 @@ store the epoch that we then speak in, so they may claim a higher one: our clock
 the highest.
 """
 
+MAX_INFO_BYTES = 64 << 10
+"""Longest description of a framework (without its executors) or of a slave, as encoded."""
+
 Due = Callable[["Cluster", Any, float], None]
 """What a timer calls: with the cluster, a subject and now."""
 

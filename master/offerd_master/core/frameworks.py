@@ -12,12 +12,11 @@ from offerd.wire.codec import encode_message
 from offerd_master.allocation.policy import role_fault
 from offerd_master.core import failover, files, recovery
 from offerd_master.core.caller import Caller
-from offerd_master.core.cluster import FRAMEWORK_AHEAD, Cluster
+from offerd_master.core.cluster import FRAMEWORK_AHEAD, MAX_INFO_BYTES, Cluster
 from offerd_master.core.pool import cut_quantities
 from offerd_master.core.state import Framework, Slave, Standby, Wishes
 from offerd_master.core.tasks import take_as_lost
 
-MAX_INFO_BYTES = 64 << 10
 MAX_EXECUTOR_BYTES = 256 << 10
 MAX_FAILOVER_S = 365 * 86_400.0
 

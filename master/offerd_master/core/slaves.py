@@ -21,7 +21,7 @@ from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
 from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
 from offerd_master.core.caller import Caller
-from offerd_master.core.cluster import SLAVE_AHEAD, Cluster
+from offerd_master.core.cluster import MAX_INFO_BYTES, SLAVE_AHEAD, Cluster
 from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import Pool
@@ -35,8 +35,7 @@ from offerd_master.core.tasks import (
     remove_executor,
 )
 
-MAX_INFO_BYTES = 64 << 10
-MAX_AMOUNT = 1 << 50
+MAX_SLAVE_AMOUNT = 1 << 50
 """Largest amount of one resource on one slave (a pebibyte), so that no sum over a cluster outgrows 63 bits."""
 MAX_RESOURCE_NAME = 40
 MAX_MET = 1000
@@ -167,8 +166,10 @@ def _fault(message: m.RegisterSlave) -> str:
         return "its slave id is not a valid id"
     if not resources:
         return "it has no resources"
-    if any(amount > MAX_AMOUNT for amount in amounts) or any(len(name) > MAX_RESOURCE_NAME for name in names):
-        return f"a resource has more than {MAX_AMOUNT} units or a name of more than {MAX_RESOURCE_NAME} characters"
+    if any(amount > MAX_SLAVE_AMOUNT for amount in amounts) or any(
+        len(name) > MAX_RESOURCE_NAME for name in names
+    ):
+        return f"a resource has more than {MAX_SLAVE_AMOUNT} units or a name of more than {MAX_RESOURCE_NAME} characters"
     if not 0 <= info.long_fraction <= 1 or not 0 <= info.short_limit_s < math.inf:
         return "the long fraction must be 0 to 1, and the short limit a number of seconds, zero or more"
     if not 0 <= info.max_kill_grace_s < math.inf:
