@@ -19,9 +19,9 @@ from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
 from offerd.tasks import series
-from offerd.tasks.task_output import EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
+from offerd.tasks.task_output import DEFAULT_LOG_BYTES, EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd.wire.posix_text import word_of
-from offerd_executors.output import DEFAULT_LOG_BYTES, Held, Output
+from offerd_executors.output import Held, Output
 from offerd_executors.programs import SECRETS, UMASK, Programs, why_not_started
 from offerd_executors.spawner_client import SpawnerDied, spawner_client
 from offerd_executors.task_dirs import TaskDirs

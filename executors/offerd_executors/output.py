@@ -16,7 +16,6 @@ from offerd.tasks.task_output import UNTIL_READ
 
 READ_BYTES = 64 << 10
 """Most bytes in one read; a pipe holds as many."""
-DEFAULT_LOG_BYTES = 10 << 20
 INLINE_BYTES = 4 << 10
 """Most output of one program, both streams together, that a status may carry: it passes a journal and three processes."""
 

@@ -31,6 +31,7 @@ from offerd.drivers.status_queue import StatusQueue
 from offerd.errors import BadInput, MessageTooLarge
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.tasks.task_cgroups import TASK_CGROUPS
+from offerd.values.bounds import MAX_STATUS_BYTES
 from offerd.values.failures import describe
 from offerd.wire import codec
 from offerd.wire.codec import MAX_EXECUTOR_BYTES
@@ -47,8 +48,6 @@ SHUTDOWN_SLACK_S = 5.0
 """An executor that has been asked to shut down is stopped this long after its grace."""
 RECONNECT_DELAY_S = 0.02
 """Wait before a new connection, so that a slave that closes each one at once is not flooded."""
-MAX_STATUS_BYTES = 512 << 10
-"""Largest `data` and `message` of a status together: other fields must fit into the frame beside them."""
 REGISTER_BYTES = 768 << 10
 """Largest registration: unacknowledged statuses are added to the task ids up to this size. All are sent again after it, with
 their numbers.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.resources import Resources
+from offerd.tasks.task_output import DEFAULT_LOG_BYTES
 from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 from offerd_slave.retention import USUAL, Bounds
 
@@ -70,9 +71,7 @@ class SlaveOptions:
     )
     insecure: bool = False  # may obey a master without keys
     ephemeral: bool = False  # SIGTERM ends all tasks and removes the work directory
-    log_bytes: int = (
-        10 << 20
-    )  # limit of an executor's stdout and its rotated part together; the same for its stderr, and for each task's
+    log_bytes: int = DEFAULT_LOG_BYTES  # of stdout and its rotated part together; also of stderr
     leftovers: Bounds = USUAL  # how long files of ended tasks and executors are kept
     disk_per_task_bytes: int | None = (
         None  # share of a task that declares none; None: see `core.shares`, 0: no limit

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from offerd.ids import ContainerID, ExecutorID, FrameworkID
 from offerd.messages import ExecutorInfo
+from offerd.tasks.task_output import DEFAULT_LOG_BYTES
 from offerd_isolation import mounts
 from offerd_isolation.base import ContainerSpec, Enter, Isolation
 from offerd_isolation.noop import NoopIsolation
@@ -21,7 +22,7 @@ from offerd_linux import processes
 from offerd_linux.process_ids import ProcessID
 from offerd_slave import users
 from offerd_slave.exits import ExitWatcher
-from offerd_slave.launch.spec import DEFAULT_LOG_BYTES, Launched, LaunchSpec, NotLaunched
+from offerd_slave.launch.spec import Launched, LaunchSpec, NotLaunched
 from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.records import ExitRecord
 from offerd_slave.sandbox import make_container

@@ -22,6 +22,8 @@ from offerd.errors import BadMessage
 from offerd.ids import TaskID
 from offerd.values.bounds import MANY, MAX_COUNT, Count
 
+DEFAULT_LOG_BYTES = 10 << 20
+"""Limit of a file of output and its rotated part together, unless the slave has another `--log-size`."""
 KEEP_LABEL = "offerd.keep_output"
 WHOLE = "whole"
 UNTIL_READ = "until-read"

@@ -32,6 +32,11 @@ MAX_PIECES = 4096
 MAX_WORDS = 1024
 """Most words in one set."""
 
+MAX_STATUS_BYTES = 512 << 10
+"""Most bytes of a status' `data` and `message` together, a letter counted as four, or of a message between executor and
+scheduler: executor, slave and master add fields, and it must still fit into a frame.
+"""
+
 # -- Numbers ------------------------------------------------------------------------------------------------------------
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]

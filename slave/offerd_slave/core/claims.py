@@ -5,16 +5,12 @@ is impossible, the executor is ended, and its tasks' statuses say why.
 from __future__ import annotations
 
 from offerd.messages import ExecutorUpdate, FrameworkMessage, Message, RegisterExecutor, TaskStatus
+from offerd.values.bounds import MAX_STATUS_BYTES
 from offerd_slave.core.state import Container
 from offerd_slave.records import MAX_SEQUENCE
 
-MAX_STATUS_BYTES = 512 << 10
-"""A status' `data` and `message` together, a letter counted as four bytes, as in `offerd.executor`. Slave and master add
-fields, and the status must still fit into a frame."""
 MAX_WORD_LETTERS = 1024
 """Length of a status' `reason`, and of its `limit`."""
-MAX_DATA_BYTES = MAX_STATUS_BYTES
-"""Length of a message to the framework's scheduler."""
 
 
 def fault_of(container: Container, message: Message) -> str:
@@ -31,8 +27,8 @@ def fault_of(container: Container, message: Message) -> str:
         return next(filter(None, faults), "")
     if kind is FrameworkMessage:
         data = message.data  # type: ignore[attr-defined]
-        if len(data) > MAX_DATA_BYTES:
-            return f"sent its framework {len(data)} bytes at once; {MAX_DATA_BYTES} are the most"
+        if len(data) > MAX_STATUS_BYTES:
+            return f"sent its framework {len(data)} bytes at once; {MAX_STATUS_BYTES} are the most"
     return ""
 
 

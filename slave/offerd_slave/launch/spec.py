@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from offerd.ids import ContainerID
+from offerd.tasks.task_output import DEFAULT_LOG_BYTES
 from offerd_isolation.base import Enter
 from offerd_linux.process_ids import ProcessID
 from offerd_slave.users import Credentials
-
-DEFAULT_LOG_BYTES = 10 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ import pytest
 from helpers.fake_slave import DEADLINE_S, FakeSlave, task
 from offerd import messages as m
 from offerd.errors import BadInput
-from offerd.executor import MAX_STATUS_BYTES, Executor, ExecutorDriver
+from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import SlaveID, TaskID
 from offerd.messages import Reason, TaskState
+from offerd.values.bounds import MAX_STATUS_BYTES
 
 
 class Recorder(Executor):

@@ -10,9 +10,10 @@ import pytest
 
 from helpers.fake_slave import DEADLINE_S, FakeSlave, task
 from offerd import messages as m
-from offerd.executor import MAX_STATUS_BYTES, Executor, ExecutorDriver
+from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID
 from offerd.messages import TaskState
+from offerd.values.bounds import MAX_STATUS_BYTES
 from offerd.wire import codec
 
 

@@ -10,11 +10,11 @@ from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
+from offerd.values.bounds import MAX_STATUS_BYTES
 from offerd_slave.core import actions as act
 from offerd_slave.core import backlog
 from offerd_slave.core import events as ev
 from offerd_slave.core.backlog import MOST_BYTES
-from offerd_slave.core.claims import MAX_STATUS_BYTES
 from offerd_slave.core.messages_out import AT_ONCE_BYTES, BYTES_A_SECOND, MESSAGE_BYTES
 from offerd_slave.core.state import QUEUED_MAX_BYTES
 from offerd_slave.journal import frame
