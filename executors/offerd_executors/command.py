@@ -19,6 +19,7 @@ from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import TaskID, is_valid_id
 from offerd.messages import Reason, TaskInfo, TaskOutput, TaskState, TaskUsage
 from offerd.tasks import series
+from offerd.tasks.sandbox_layout import TASKS
 from offerd.tasks.task_output import DEFAULT_LOG_BYTES, EVERYTHING, KEEP_LABEL, UNTIL_READ, WHOLE, unpack_read
 from offerd.wire.posix_text import word_of
 from offerd_executors.output import Held, Output
@@ -130,7 +131,7 @@ class CommandExecutor(Executor):
         self._spawner = spawner_client(os.environ)
         self._programs = Programs(self._spawner)
         self.driver = ExecutorDriver(self)
-        self._tasks_dir = os.path.join(self.driver.sandbox, "tasks")
+        self._tasks_dir = os.path.join(self.driver.sandbox, TASKS)
         self._dirs = TaskDirs(self.driver, self._tasks_dir)
         self._last_start = 0.0
         self._ended = self._ended_before = 0

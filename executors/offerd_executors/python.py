@@ -23,6 +23,7 @@ from offerd.executor import Executor, ExecutorDriver
 from offerd.ids import SlaveID, TaskID, is_valid_id
 from offerd.messages import ExecutorInfo, FrameworkInfo, Reason, TaskInfo, TaskState, TaskUsage
 from offerd.python_calls import large_calls
+from offerd.tasks.sandbox_layout import RESULTS
 from offerd.tasks.task_output import unpack_taken
 from offerd_executors import initializer
 from offerd_executors.channel import ChannelBroken, forget_call
@@ -30,7 +31,7 @@ from offerd_executors.large_calls import LargeCalls
 from offerd_executors.spawner_client import spawner_client
 from offerd_executors.trees import ProcessTrees, Tree
 from offerd_executors.waiting_calls import WaitingCall, WaitingCalls
-from offerd_executors.worker import CALLS_DIRECTORY, RESULTS_DIRECTORY, decode_answer
+from offerd_executors.worker import CALLS_DIRECTORY, decode_answer
 from offerd_executors.worker_pool import Worker, WorkerPool
 from offerd_linux.exits import describe_exit
 
@@ -170,7 +171,7 @@ class PythonExecutor(Executor):
         for task_id in taken.task_ids:
             if is_valid_id(task_id) and task_id not in self._by_task:
                 with contextlib.suppress(OSError):  # it is gone already
-                    os.unlink(os.path.join(self.driver.sandbox, RESULTS_DIRECTORY, task_id))
+                    os.unlink(os.path.join(self.driver.sandbox, RESULTS, task_id))
 
     def shutdown(self, driver: ExecutorDriver, grace_s: float) -> None:
         """Drop the queue and end the workers."""
@@ -420,7 +421,7 @@ class PythonExecutor(Executor):
         assert worker.tree.wait_status is not None
         exit_status, text = describe_exit(worker.tree.wait_status)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(os.path.join(self.driver.sandbox, RESULTS_DIRECTORY, task_id))  # it may be half written
+            os.unlink(os.path.join(self.driver.sandbox, RESULTS, task_id))  # it may be half written
         self.driver.send_status(
             task_id,
             TaskState.KILLED if worker.is_killed else TaskState.FAILED,

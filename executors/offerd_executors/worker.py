@@ -29,6 +29,7 @@ import msgspec
 from offerd.errors import BadMessage, MessageTooLarge
 from offerd.python_calls import calls
 from offerd.python_calls.large_calls import MAX_BYTES
+from offerd.tasks.sandbox_layout import RESULTS
 from offerd.tasks.standard_streams import write_all
 from offerd.wire.posix_text import readable
 from offerd_executors.initializer import Initializer
@@ -44,8 +45,6 @@ INLINE_CALL_BYTES = 48 << 10
 CALLS_DIRECTORY = "calls"
 """Directory in the sandbox: large calls, until their worker has read them."""
 MESSAGE_CHARACTERS = 500
-RESULTS_DIRECTORY = "results"
-"""Directory in the sandbox: large results, one file each, named by the task."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -182,7 +181,7 @@ def answer_call(functions: calls.FunctionCache, call: bytes, sandbox: str, task_
 
 def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
     """Write a large result to a file in the sandbox, completely or not at all."""
-    directory = os.path.join(sandbox, RESULTS_DIRECTORY)
+    directory = os.path.join(sandbox, RESULTS)
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, 0o700)
     path = os.path.join(directory, task_id)
@@ -195,7 +194,7 @@ def store_result(pickled: bytes, sandbox: str, task_id: str) -> calls.File:
         raise
     finally:
         os.close(fd)
-    return calls.file_result(f"{RESULTS_DIRECTORY}/{task_id}", pickled)
+    return calls.file_result(f"{RESULTS}/{task_id}", pickled)
 
 
 def _line(text: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from offerd.ids import ContainerID, TaskID
+from offerd.tasks.sandbox_layout import TASKS
 from offerd_isolation.base import Limitation
 from offerd_slave.core.shares import MOST_DEEP, Held, Share, Shares, over
 from offerd_slave.findings import Findings
@@ -32,8 +33,6 @@ MOST_LINKED = 200_000
 name counts."""
 REST = 10.0
 """A container is not counted again before this many times the time that it took."""
-TASKS = "tasks"
-"""The directory of a sandbox in which each task has its own directory."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512
 """Unit of `st_blocks`, whatever the file system's blocks are (stat(2))."""

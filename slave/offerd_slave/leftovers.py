@@ -15,12 +15,9 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 
 from offerd.ids import ContainerID
+from offerd.tasks.sandbox_layout import KEEP_FILE, RESULTS, TASKS
 from offerd_slave.retention import Bounds, Leftover, leftovers_to_remove
 
-TASKS = "tasks"
-RESULTS = "results"
-"""Directories of a sandbox whose entries have the names of tasks: see `offerd_executors`."""
-KEEP_FILE = ".offerd-keep"
 MOST_SEEN = 20_000
 """Entries of one directory that one call looks at. When some are removed, the next call sees others."""
 ENTRIES_AT_ONCE = 500

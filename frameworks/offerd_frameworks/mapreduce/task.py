@@ -29,7 +29,8 @@ REPORT = "report.json"
 PROGRESS = "progress.json"
 PROGRESS_EVERY_S = 0.5
 KEEP_FILE = ".offerd-keep"
-"""A file of this name keeps a task's directory for its framework: no slave removes it while a job may read it."""
+"""A file of this name keeps a task's directory for its framework: no slave removes it while a job may read it. The public
+interface does not have the name, which the slave has from `offerd.tasks.sandbox_layout`."""
 EXIT_FAILED = 1
 EXIT_UNFETCHABLE = 3
 

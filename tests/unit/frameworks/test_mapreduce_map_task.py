@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from offerd.tasks.sandbox_layout import KEEP_FILE
 from offerd_frameworks.mapreduce import digests, map_task, reduce_task, task
 from offerd_frameworks.mapreduce.describe import cleaning
 from offerd_frameworks.mapreduce.failures import (
@@ -23,7 +24,6 @@ from offerd_frameworks.mapreduce.failures import (
 from offerd_frameworks.mapreduce.functions import read_pieces
 from offerd_frameworks.mapreduce.streaming import COMMANDS, Reporter, Scan, scan
 from offerd_frameworks.mapreduce.transfer import Server
-from offerd_slave.leftovers import KEEP_FILE
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import pytest
 
 from helpers.proc import wait_until
 from offerd.ids import ContainerID
-from offerd_slave.leftovers import KEEP_FILE, collect
+from offerd.tasks.sandbox_layout import KEEP_FILE
+from offerd_slave.leftovers import collect
 from offerd_slave.removal import remove_entry
 from offerd_slave.retention import (
     LEAST_AGE_OF_MANY_S,
