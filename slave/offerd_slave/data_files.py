@@ -32,6 +32,7 @@ from offerd.errors import BadInput
 from offerd.files_access import owner_directory
 from offerd.ids import FrameworkID, is_valid_id, owner_of
 from offerd_slave.access_lists import allow_search
+from offerd_slave.directory_walk import OPEN_DIRECTORY
 from offerd_slave.file_front import Principal
 from offerd_slave.file_requests import Refused
 from offerd_slave.served_paths import open_found, step
@@ -295,7 +296,7 @@ def _directory(parent: int, name: str, mode: int) -> int:
         os.mkdir(name, mode, dir_fd=parent)
     try:
         # O_NOFOLLOW, as a link in its place would lead out of the data directory.
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
     except OSError as error:
         raise Refused(HTTPStatus.CONFLICT, f"cannot make the set's directory: {error.strerror}") from None
 

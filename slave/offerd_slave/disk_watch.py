@@ -23,17 +23,14 @@ from offerd.ids import ContainerID, TaskID
 from offerd.tasks.sandbox_layout import TASKS
 from offerd_isolation.base import Limitation
 from offerd_slave.core.shares import MOST_DEEP, Held, Share, Shares, over
+from offerd_slave.directory_walk import ENTRIES_AT_ONCE, OPEN_DIRECTORY, PAUSE_S
 from offerd_slave.findings import Findings
 
-ENTRIES_AT_ONCE = 500
-PAUSE_S = 0.005
-"""Pause after each `ENTRIES_AT_ONCE` entries, as the thread shares the interpreter with the slave's loop."""
 MOST_LINKED = 200_000
 """How many files with several names are remembered, at about 130 bytes each, so that each counts once. Of further files every
 name counts."""
 REST = 10.0
 """A container is not counted again before this many times the time that it took."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512
 """Unit of `st_blocks`, whatever the file system's blocks are (stat(2))."""
 
@@ -70,7 +67,7 @@ class Walk:
     def through(self, top: str | Path, *, is_sandbox: bool = True) -> Count:
         """Count what is below `top`. Entries that vanish meanwhile, or cannot be entered, are not counted."""
         with suppress(OSError):
-            self._enter(os.open(top, _DIRECTORY), None, holds_tasks=False)
+            self._enter(os.open(top, OPEN_DIRECTORY), None, holds_tasks=False)
         if not self._levels:
             return self.count
         device = os.fstat(self._levels[0].fd).st_dev
@@ -119,7 +116,7 @@ class Walk:
                     held.is_too_deep = True
             return
         holds_tasks = is_sandbox and depth == 1 and entry.name == TASKS
-        self._enter(os.open(entry.name, _DIRECTORY, dir_fd=level.fd), task, holds_tasks=holds_tasks)
+        self._enter(os.open(entry.name, OPEN_DIRECTORY, dir_fd=level.fd), task, holds_tasks=holds_tasks)
 
     def _enter(self, fd: int, task: Held | None, *, holds_tasks: bool) -> None:
         try:

@@ -16,14 +16,11 @@ from contextlib import suppress
 
 from offerd.ids import ContainerID
 from offerd.tasks.sandbox_layout import KEEP_FILE, RESULTS, TASKS
+from offerd_slave.directory_walk import ENTRIES_AT_ONCE, OPEN_DIRECTORY, PAUSE_S
 from offerd_slave.retention import Bounds, Leftover, leftovers_to_remove
 
 MOST_SEEN = 20_000
 """Entries of one directory that one call looks at. When some are removed, the next call sees others."""
-ENTRIES_AT_ONCE = 500
-PAUSE_S = 0.005
-"""Pause after each `ENTRIES_AT_ONCE` entries, as the thread shares the interpreter with the slave's loop."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def collect(
@@ -40,11 +37,11 @@ def collect(
     whether there is more to look at. Raises `OSError` if there is no such container.
     """
     has_more = False
-    sandbox = os.open(f"{containers}/{container_id}/sandbox", _DIRECTORY)
+    sandbox = os.open(f"{containers}/{container_id}/sandbox", OPEN_DIRECTORY)
     try:
         for place in (TASKS, RESULTS):
             with suppress(OSError):  # it does not exist, or is no directory
-                directory = os.open(place, _DIRECTORY, dir_fd=sandbox)
+                directory = os.open(place, OPEN_DIRECTORY, dir_fd=sandbox)
                 try:
                     found, is_all = _found(directory, living, known_s)
                     going = leftovers_to_remove(found, time.time(), free_fraction, bounds)

@@ -30,6 +30,7 @@ from offerd_isolation.marks import SHIM_FILE, SHIM_MARK
 from offerd_linux import memory, namespaces, prctl, processes
 from offerd_linux.process_ids import ProcessID
 from offerd_linux.start_area import StartArea
+from offerd_slave.directory_walk import OPEN_DIRECTORY
 from offerd_slave.launch.executor_entry import Place, become_executor, marks_of, take_root
 from offerd_slave.launch.logs import RotatedLog
 from offerd_slave.launch.messages import Answer, LaunchRequest, ShimFailed, ShimStarted
@@ -55,14 +56,13 @@ class ShimFiles:
     """The files that the zygote opens for a shim, as the slave's user. If one cannot be opened, the launch fails at once."""
 
     def __init__(self, request: LaunchRequest) -> None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self.container_dir = self.sandbox = self.cgroup = self.enter = -1
         self.enter_cgroups: list[int] = []
         try:
-            self.container_dir = os.open(raw(request.container_dir), flags)
-            self.sandbox = os.open(raw(request.sandbox), flags)
+            self.container_dir = os.open(raw(request.container_dir), OPEN_DIRECTORY)
+            self.sandbox = os.open(raw(request.sandbox), OPEN_DIRECTORY)
             if request.cgroup:
-                self.cgroup = os.open(request.cgroup, flags)
+                self.cgroup = os.open(request.cgroup, OPEN_DIRECTORY)
             if request.enter is not None:
                 pidfd = processes.open_pidfd(request.enter.pid, request.enter.start_ticks)
                 if pidfd is None:

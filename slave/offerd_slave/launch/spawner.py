@@ -33,11 +33,11 @@ from offerd.protocol.spawner_messages import (
 )
 from offerd.tasks.task_cgroups import TASK_CGROUPS
 from offerd_linux import clone, inherited, prctl, vfork
+from offerd_slave.directory_walk import OPEN_DIRECTORY
 from offerd_slave.launch.messages import LaunchRequest
 from offerd_slave.users import Credentials
 
 _decode = msgspec.msgpack.Decoder(Spawn | Kill).decode
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def start_spawner(request: LaunchRequest) -> int | None:
@@ -47,7 +47,7 @@ def start_spawner(request: LaunchRequest) -> int | None:
     # The framework can set environment variables, and this path is opened as root.
     if not request.cgroup or tasks != f"{os.path.dirname(request.cgroup)}/tasks":
         return None
-    directory = os.open(tasks, DIRECTORY)
+    directory = os.open(tasks, OPEN_DIRECTORY)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     pid = os.fork()
     if pid == 0:
@@ -96,7 +96,7 @@ class _Spawner:
         if not _is_leaf(request.leaf) or len(fds) != 2:
             return NotBorn(errno.EINVAL, "an invalid request")
         try:
-            leaf = os.open(request.leaf, DIRECTORY, dir_fd=self._directory)
+            leaf = os.open(request.leaf, OPEN_DIRECTORY, dir_fd=self._directory)
         except OSError as error:
             return NotBorn(error.errno or errno.EIO, f"its cgroup {request.leaf}")
         os.umask(request.umask & 0o777)  # inherited by the task
@@ -118,7 +118,7 @@ class _Spawner:
         if not _is_leaf(request.leaf):
             return Killed(could=False)
         try:
-            leaf = os.open(request.leaf, DIRECTORY, dir_fd=self._directory)
+            leaf = os.open(request.leaf, OPEN_DIRECTORY, dir_fd=self._directory)
         except OSError:
             return Killed(could=False)
         try:

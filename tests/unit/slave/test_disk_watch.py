@@ -15,6 +15,7 @@ from helpers.proc import wait_until
 from offerd.ids import ContainerID, TaskID
 from offerd_slave import disk_watch
 from offerd_slave.core.shares import MOST_DEEP, Share, Shares, usual_share
+from offerd_slave.directory_walk import ENTRIES_AT_ONCE
 from offerd_slave.disk_watch import ContainerToCount, DiskWatch, Walk, judge
 
 ONE = ContainerID("one")
@@ -185,7 +186,7 @@ def test_very_many_linked_files_take_little_memory_and_count_by_name(
 def test_the_end_of_the_slave_does_not_wait_for_a_walk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(2 * disk_watch.ENTRIES_AT_ONCE):
+    for number in range(2 * ENTRIES_AT_ONCE):
         (tmp_path / f"f{number}").touch()
     monkeypatch.setattr(disk_watch, "PAUSE_S", 60.0)
     is_walking = threading.Event()
