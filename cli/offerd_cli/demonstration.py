@@ -16,6 +16,7 @@ from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.errors import OfferdError
 from offerd.messages import TaskState
 from offerd_cli import doctor, mpi_demo, render
+from offerd_cli.bars import bar
 from offerd_cli.local_cluster import OFFERD, LocalCluster
 from offerd_cli.shares import Shares
 from offerd_cli.sweep import members
@@ -270,7 +271,7 @@ def _where_tasks_ran(out: Console, cluster: LocalCluster) -> None:
     most = max(in_all.values(), default=1)
     for host in sorted(seconds):
         cells = [str(ran[host, kind]) for kind in kinds]
-        share = Text(render.bar(in_all[host] / most, 20), style="cyan")
+        share = Text(bar(in_all[host] / most, 20), style="cyan")
         table.add_row(host, *cells, f"{seconds[host]:.1f}", share)
     out.print()
     render.print_table(out, table)

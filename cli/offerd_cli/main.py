@@ -18,12 +18,8 @@ import click
 
 from offerd.errors import BadInput, OfferdError
 from offerd.tasks import standard_streams
+from offerd_cli.exit_statuses import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED
 from offerd_cli.screen import CannotWrite, say
-
-EXIT_FAILURE = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
     "demo": "Run MapReduce and MPI side by side on a cluster on this host, and check the results.",

@@ -19,12 +19,11 @@ from offerd_cli.outcome import advice, exit_status, sentence, speaks_for_itself
 from offerd_cli.places import Template
 from offerd_cli.shelf import Output, Shelf
 from offerd_cli.task_options import TaskOptions
-from offerd_cli.working import Work, batch_of, check_words, command_info
+from offerd_cli.working import MAX_FAILURES_SHOWN, Work, batch_of, check_words, command_info
 
 if TYPE_CHECKING:
     from offerd_cli.large_outputs import LargeOutputs
 
-MAX_FAILURES_SHOWN = 10
 MAX_FAILURES = 100
 """The largest exit status that is a count; 101 means more, as in GNU parallel."""
 _COPY_BYTES = 1 << 20

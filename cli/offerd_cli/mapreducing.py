@@ -12,10 +12,11 @@ from rich.text import Text
 
 from offerd.errors import OfferdError
 from offerd_cli import render
+from offerd_cli.exit_statuses import EXIT_INTERRUPTED, EXIT_TERMINATED
 from offerd_cli.screen import logged_to, one_line, say
 from offerd_cli.units import format_bytes, format_duration
 from offerd_cli.waits import Reasons, sentence
-from offerd_cli.working import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, away_text, signals_interrupt
+from offerd_cli.working import Terminated, away_text, signals_interrupt
 from offerd_frameworks import mapreduce
 from offerd_frameworks.mapreduce.planner import REDUCE_BYTES_PER_S, REDUCE_LEAST_S, SHORT_S, TIMEOUT_GROWTH
 

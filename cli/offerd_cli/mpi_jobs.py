@@ -16,13 +16,11 @@ from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Waiting
 from offerd.resources import Resources
 from offerd.wire.posix_text import bytes_of
+from offerd_cli.exit_statuses import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED
 from offerd_cli.screen import Screen, logged_to
 from offerd_cli.units import format_duration, own_umask
 from offerd_cli.waits import sentence
 from offerd_cli.working import (
-    EXIT_BROKEN_PIPE,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     KILL_WAIT_S,
     Terminated,
     away_text,

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offerd.messages import Reason, TaskState, TaskStatus
-
-EXIT_OUTPUT_LOST = 1
-"""The command itself succeeded, but a part of its output is missing."""
-EXIT_TIMEOUT = 124
-EXIT_NOT_STARTED = 127
-EXIT_KILLED = 137
+from offerd_cli.exit_statuses import EXIT_KILLED, EXIT_NOT_STARTED, EXIT_TIMEOUT
 
 
 def exit_status(status: TaskStatus) -> int:

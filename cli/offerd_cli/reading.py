@@ -10,13 +10,13 @@ from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
 from offerd.operator_messages import TaskSummary
+from offerd_cli.exit_statuses import EXIT_BROKEN_PIPE
 from offerd_cli.sandbox_files import AWAY_S, SandboxFiles, SandboxLog, Unreachable
 from offerd_cli.screen import Screen
 
 POLL_S = 0.1
 ASK_S = 1.0
 """How often the master is asked whether the task has ended, while nothing new comes."""
-EXIT_BROKEN_PIPE = 141
 _NOT_KEPT = "they were sent to the task's launcher at its end, or were removed"
 
 

@@ -21,6 +21,7 @@ from offerd.messages import TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
 from offerd.values.screen_text import printable
+from offerd_cli.bars import bar
 from offerd_cli.doctor import Finding
 from offerd_cli.fitting import GAP, Column, cut_middle, fit
 from offerd_cli.screen import say
@@ -28,10 +29,8 @@ from offerd_cli.units import format_duration, format_quantity
 
 PIPE_WIDTH = 1_000_000
 """Width if the output is not a terminal: a table in a pipe is for grep and awk, whatever COLUMNS says."""
-BAR_WIDTH = 24
 _SHORT_REASON = 24
 """Longest reason, in characters, that stands in each row."""
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _STATE_STYLES = {
     TaskState.STAGING: "yellow",
     TaskState.RUNNING: "cyan",
@@ -132,15 +131,6 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return ScreenConsole(file=stream, width=width, highlight=False, emoji=False, markup=False)
-
-
-def bar(fraction: float, width: int = BAR_WIDTH) -> str:
-    """A bar of `width` columns, exact to an eighth of one; any value above zero is visible."""
-    eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
-    if fraction > 0:
-        eighths = max(eighths, 1)
-    full, part = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[part] if part else "")).ljust(width, "·")
 
 
 def state_text(state: TaskState) -> Text:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from offerd.messages import CommandInfo, TaskStatus
 from offerd.tasks.task_output import KEEP_LABEL, UNTIL_READ, WHOLE, OutputRead, pack_read
 from offerd_cli.batch import Ended, Started
-from offerd_cli.outcome import EXIT_OUTPUT_LOST, advice, exit_status, sentence, speaks_for_itself
+from offerd_cli.exit_statuses import EXIT_OUTPUT_LOST
+from offerd_cli.outcome import advice, exit_status, sentence, speaks_for_itself
 from offerd_cli.outputs import Follower
 from offerd_cli.task_options import TaskOptions
-from offerd_cli.working import Work, batch_of, check_words, command_info
-
-MAX_FAILURES_SHOWN = 10
+from offerd_cli.working import MAX_FAILURES_SHOWN, Work, batch_of, check_words, command_info
 
 
 @dataclass(frozen=True, slots=True)

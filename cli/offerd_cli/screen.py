@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol
 
 from offerd.values.screen_text import printable
+from offerd_cli.bars import bar
 
 LINE_LIMIT = 2000
 """Longest line for people, in characters: a peer may have written a part of it."""
 _REDRAW_S = 0.1
 _WIPE = b"\r\x1b[K"
 _BAR_WIDTH = 28
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def one_line(text: str) -> str:
@@ -180,9 +180,7 @@ class Screen:
     def _line(self, done: int, total: int, running: int, failed: int, text: str, elapsed_s: float) -> str:
         from offerd_cli.units import format_duration  # main imports us, and --help must be fast
 
-        eighths = round(done / total * _BAR_WIDTH * 8) if total else 0
-        full, part = divmod(eighths, 8)
-        bar = ("█" * full + (_EIGHTHS[part] if part else "")).ljust(_BAR_WIDTH, "·")
+        drawn = bar(done / total if total else 0.0, _BAR_WIDTH)
         words = [f"{done}/{total}"]
         if running:
             words.append(f"{running} running")
@@ -197,4 +195,4 @@ class Screen:
             words.append(one_line(text))
         width = shutil.get_terminal_size().columns - _BAR_WIDTH - 2
         rest = "  ".join(words)[: max(width, 0)]
-        return f"\x1b[36m{bar}\x1b[0m {rest}" if self._has_colour else f"{bar} {rest}"
+        return f"\x1b[36m{drawn}\x1b[0m {rest}" if self._has_colour else f"{drawn} {rest}"

@@ -24,13 +24,13 @@ from offerd.messages import CommandInfo
 from offerd.operator_messages import Waiting
 from offerd.wire.posix_text import bytes_of
 from offerd_cli.batch import COMMAND_EXECUTOR, Batch, Broken, Ended, Event, Preparing, Started, framework
+from offerd_cli.exit_statuses import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED
 from offerd_cli.screen import Screen, logged_to
 from offerd_cli.task_options import TaskOptions
 from offerd_cli.waits import Reasons, sentence
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-EXIT_BROKEN_PIPE = 141
+MAX_FAILURES_SHOWN = 10
+"""Of so many failed tasks each is explained in a line."""
 KILL_WAIT_S = 10.0
 """How long to wait for the tasks' ends after Ctrl-C. What is left then, the master kills when we unregister."""
 TURN_S = 0.1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from offerd_cli.bars import bar
 from offerd_cli.plot import plot, resample
-from offerd_cli.render import bar
 
 
 def test_a_bar_is_as_wide_as_asked_and_filled_to_an_eighth() -> None:

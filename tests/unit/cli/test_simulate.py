@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from offerd_cli.main import EXIT_BAD_INPUT, main
+from offerd_cli.exit_statuses import EXIT_BAD_INPUT
+from offerd_cli.main import main
 from offerd_simulator.experiments import EXPERIMENTS
 
 
