@@ -52,6 +52,7 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
     The recording is on the daemon's own host, where root and the daemon's user can read it. This needs an operator's key.
     """
     from offerd.operator import OperatorClient
+    from offerd.values.screen_text import printable
     from offerd_cli.documents import print_document
     from offerd_cli.screen import say
 
@@ -60,7 +61,7 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
     if as_json:
         print_document({"host": made.host, "path": made.path, "can_be_replayed": made.is_whole})
         return
-    click.echo(made.path)
+    click.echo(printable(made.path, None))
     say(f"offerd: the recording is on {made.host}")
     if not made.is_whole:
         say(
