@@ -36,6 +36,7 @@ from offerd.wire.routes import FAR, FAR_6, address_towards
 from offerd.wire.transport import Server, new_context
 from offerd_master.allocation.base import Allocator
 from offerd_master.allocation.choose import load_allocator
+from offerd_master.core import recordings
 from offerd_master.core.actions import Action, CutOff, Drop, KeepChange, LaterEpochSeen, Log, Record, Send
 from offerd_master.core.events import (
     EpochRaised,
@@ -61,6 +62,8 @@ from offerd_master.principals import NOBODY
 MAX_DROPPED_PEERS = 10_000
 """How many routing ids of dropped peers are remembered. A peer that connects again has a new one."""
 MAX_LINE = 500
+RECORDING_PEERS_S = 1.0
+"""How often to check whether those who wait for recordings, and the slaves that make them, are connected."""
 BACKLOG_AGAIN_S = 0.005
 """Pause before more is sent to a peer that could take no more."""
 
@@ -114,9 +117,10 @@ class Master:
                 self._poller.register(asked, zmq.POLLIN)
         self._stopping = False
         self._pacer = Pacer()
-        recordings = (options.state_dir or default_state_dir()) / "recordings"
-        self._recorder = Recorder("master", lambda: self.core, recordings)
+        directory = (options.state_dir or default_state_dir()) / "recordings"
+        self._recorder = Recorder("master", lambda: self.core, directory)
         self._must_record = False
+        self._recording_peers_at = -math.inf
         if options.zookeeper is None:
             # A later master needs a later epoch: milliseconds will do, as a restart takes longer than one. If the clock was set
             # back meanwhile, the first slave or scheduler to return reports it (`LaterEpochSeen`).
@@ -158,6 +162,8 @@ class Master:
             deadline = min(
                 self.core.next_deadline(), self._cuts.next_deadline(), self._recorder.next_deadline()
             )
+            if self.core.cluster.recordings:
+                deadline = min(deadline, self._recording_peers_at)
             wait_s = min(deadline - time.monotonic(), self._lease_until - lease_clock())
             if self._inbox:
                 wait_s = 0.0
@@ -371,6 +377,7 @@ class Master:
             self._take(peer, frame, self._server.key)
         self._inbox.turn()
         self._take_news_of_keys()
+        self._look_at_recording_peers()
         self._tick()
         self._lines.report_left_out(time.monotonic())
         while gone := self._flush():
@@ -378,6 +385,16 @@ class Master:
                 self._inbox.forget(peer)
                 self._hang_up.append(peer)
                 self._handle(PeerLost(peer))
+
+    def _look_at_recording_peers(self) -> None:
+        """Recordings have an asker and perhaps a slave to which nothing is sent meanwhile that would show that it has gone."""
+        now = time.monotonic()
+        if now < self._recording_peers_at or not self.core.cluster.recordings:
+            return
+        self._recording_peers_at = now + RECORDING_PEERS_S
+        for peer in filter(self._server.is_gone, recordings.peers(self.core.cluster)):
+            self._inbox.forget(peer)
+            self._handle(PeerLost(peer))
 
     def _tick(self) -> None:
         """Let the core do what is due. An error does not end the master: what a peer left in its state would end the next one,
@@ -485,7 +502,9 @@ class Master:
             host = socket.gethostname()
             self._handle(RecordingWritten(action.ticket, host, str(made.path), made.is_whole, made.fault))
 
-        self._recorder.record(action.for_s, "an operator asked for it", time.monotonic(), written)
+        if action.for_s > 0 or not self._recorder.abandon(action.ticket):
+            why = "an operator asked for it"
+            self._recorder.record(action.for_s, why, time.monotonic(), written, ticket=action.ticket)
 
     def _write(self, source: Hashable, level: int, text: str) -> None:
         """Write a log line that a peer has caused, within the peer's limit."""

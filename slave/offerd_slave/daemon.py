@@ -433,7 +433,9 @@ class SlaveDaemon:
             event = ev.RecordingWritten(action.ticket, str(made.path), made.is_whole, made.fault)
             self._events.append(event)
 
-        self._recorder.record(action.for_s, "an operator asked for it", time.monotonic(), written)
+        if action.for_s > 0 or not self._recorder.abandon(action.ticket):
+            why = "an operator asked for it"
+            self._recorder.record(action.for_s, why, time.monotonic(), written, ticket=action.ticket)
 
     def crashed(self, error: Exception) -> None:
         """`run` has failed with an unforeseen error: write a recording of what led to it."""

@@ -76,6 +76,30 @@ def test_a_failed_recording_is_reported_in_one_line(cluster: LocalCluster) -> No
     assert done.stderr.startswith(b"offerd: this is not a recording")
 
 
+@pytest.mark.parametrize("whose", [[], ["--slave", "slave-1"]], ids=["the master's", "a slave's"])
+def test_a_recording_ends_when_whoever_asked_for_it_is_killed(
+    cluster: LocalCluster, whose: list[str]
+) -> None:
+    daemon = cluster.slaves[0] if whose else cluster.master
+    asked = begin(cluster, "debug", "record", "--for", "7m", *whose)
+    wait_until(lambda: "recording for 420 s" in daemon.log.read_text(), "it to have begun")
+    asked.kill()
+    asked.communicate()
+    wait_until(lambda: "a recording has ended early" in daemon.log.read_text(), "it to end")
+
+
+def test_a_slave_that_dies_while_it_records_is_reported_at_once(cluster: LocalCluster) -> None:
+    slave = cluster.slaves[0]
+    asked = begin(cluster, "debug", "record", "--for", "8m", "--slave", "slave-1")
+    wait_until(lambda: "recording for 480 s" in slave.log.read_text(), "it to have begun")
+    slave.signal(signal.SIGKILL)
+    _, err = asked.communicate(timeout=30)
+    assert (asked.returncode, err) == (1, b"offerd: slave slave-1 was lost while it recorded\n")
+    slave.wait(None)
+    slave.start()
+    cluster.wait_for_slaves(1)
+
+
 def test_chaos_keeps_the_recording_of_each_daemon(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,9 @@ class CutOff(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """Record events for `for_s` seconds, and answer with the event `RecordingWritten`."""
+    """Record events for `for_s` seconds, and answer with the event `RecordingWritten`. 0 ends a recording of this ticket that
+    goes on; then there is no answer.
+    """
 
     ticket: int
     for_s: float

@@ -55,10 +55,11 @@ class Reconciling(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """The operator who waits for a recording, and the slave that makes it; None: the master itself."""
+    """The operator who waits for a recording until `until`, and the slave that makes it; None: the master itself."""
 
     peer: PeerID
     slave: Slave | None
+    until: float
 
 
 class Ramping:

@@ -228,6 +228,7 @@ class MasterCore:
             rights.look_at(self.cluster, framework, now)
 
     def _disconnect(self, peer: PeerID, now: float) -> None:
+        recordings.asker_gone(self.cluster, peer)
         sender = self.cluster.peers.get(peer)
         if type(sender) is Slave:
             slaves.disconnect(self.cluster, sender)

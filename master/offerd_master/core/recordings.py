@@ -5,6 +5,9 @@ The answer comes when the file is written. Until then, or until it is overdue, a
 
 from __future__ import annotations
 
+import math
+
+from offerd.ids import PeerID
 from offerd.protocol.recording_messages import MAX_RECORD_S, EventsRecorded, RecordEvents
 from offerd.values.screen_text import printable
 from offerd_master.core.actions import Record
@@ -25,14 +28,15 @@ def record_events(c: Cluster, caller: Caller, message: RecordEvents, now: float)
     if message.for_s > MAX_RECORD_S:
         fault = f"a recording lasts {MAX_RECORD_S:g} s at most"
     elif len(c.recordings) >= MAX_ASKED:
-        fault = "other recordings are running; ask again when they have ended"
+        wait_s = max(1, math.ceil(min(asked.until for asked in c.recordings.values()) - now))
+        fault = f"{MAX_ASKED} other recordings are running; ask again in {wait_s} s, when the first ends"
     elif message.slave:
         slave, fault = _slave(c, message.slave)
     if fault:
         c.send(caller.peer, EventsRecorded(fault=fault))
         return
     c.last_ticket = ticket = c.last_ticket + 1
-    c.recordings[ticket] = Asked(caller.peer, slave)
+    c.recordings[ticket] = Asked(caller.peer, slave, now + message.for_s)
     c.timers.set(now + message.for_s + OVERDUE_S, _overdue, ticket)
     if slave is None:
         c.out.append(Record(ticket, message.for_s))
@@ -63,6 +67,32 @@ def events_recorded(c: Cluster, slave: Slave, message: EventsRecorded, now: floa
 def recording_written(c: Cluster, event: RecordingWritten) -> None:
     """The master's own recording is written, or has failed."""
     _answer(c, event.ticket, EventsRecorded(event.host, event.path, event.is_whole, event.fault))
+
+
+def peers(c: Cluster) -> set[PeerID]:
+    """The peers that wait for recordings, or make them."""
+    asked = c.recordings.values()
+    makers = {each.slave.peer for each in asked if each.slave is not None and each.slave.peer is not None}
+    return makers | {each.peer for each in asked}
+
+
+def asker_gone(c: Cluster, peer: PeerID) -> None:
+    """This peer has disconnected. Nobody waits for its recordings, and others may want to record."""
+    for ticket, asked in [*c.recordings.items()]:
+        if asked.peer == peer:
+            del c.recordings[ticket]
+            if asked.slave is None:
+                c.out.append(Record(ticket, 0.0))
+            else:
+                c.send(asked.slave.peer, RecordEvents(0.0, ticket=ticket))
+
+
+def slave_gone(c: Cluster, slave: Slave) -> None:
+    """The slave has ended, or cannot be reached: what it records will not come."""
+    for ticket, asked in [*c.recordings.items()]:
+        if asked.slave is slave:
+            fault = f"slave {printable(slave.info.hostname)} was lost while it recorded"
+            _answer(c, ticket, EventsRecorded(fault=fault))
 
 
 def _overdue(c: Cluster, ticket: int, now: float) -> None:

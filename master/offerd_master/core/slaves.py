@@ -19,7 +19,7 @@ from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
-from offerd_master.core import failover, files, modes, offers, partition, recovery, rights
+from offerd_master.core import failover, files, modes, offers, partition, recordings, recovery, rights
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import MAX_INFO_BYTES, SLAVE_AHEAD, Cluster
 from offerd_master.core.endings import end_other_users, shut_down
@@ -131,6 +131,7 @@ def _return(c: Cluster, slave: Slave, peer: PeerID, since_s: float, is_repeated:
     slave.there_since = now if was_lost else max(slave.there_since, now - since_s)
     if slave.peer is not None and slave.peer != peer:
         c.peers.pop(slave.peer, None)
+        recordings.slave_gone(c, slave)
     slave.is_unresponsive = is_repeated
     if is_repeated:
         c.unmark(slave)
@@ -368,6 +369,7 @@ def disconnect(c: Cluster, slave: Slave) -> None:
     if slave.peer is not None:
         c.peers.pop(slave.peer, None)
     slave.peer = None
+    recordings.slave_gone(c, slave)
     offers.rescind(c, slave.offers.values())
     c.unmark(slave)
 

@@ -76,12 +76,13 @@ class _State(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """Somebody waits until `until` for the steps from number `first` on."""
+    """Somebody waits until `until` for the steps from number `first` on. `ticket` identifies it; 0: nothing does."""
 
     until: float
     first: int
     why: str
     done: Callable[[Written], None]
+    ticket: int
 
 
 class Recorder:
@@ -139,18 +140,30 @@ class Recorder:
             return time.monotonic() + LOOK_AGAIN_S
         return min((request.until for request in self._requests), default=math.inf)
 
-    def record(self, for_s: float, why: str, now: float, done: Callable[[Written], None]) -> None:
+    def record(
+        self, for_s: float, why: str, now: float, done: Callable[[Written], None], *, ticket: int = 0
+    ) -> None:
         """Record the next `for_s` seconds. `done` is called when the recording is written, or cannot be."""
         if len(self._requests) >= MAX_REQUESTS:
-            fault = "others are recording at this moment; ask again when they have ended"
+            wait_s = math.ceil(min(request.until for request in self._requests) - now)
+            fault = f"{MAX_REQUESTS} others are recording at this moment; ask again in {wait_s} s, when the first ends"
             done(Written(self.directory, is_whole=False, fault=fault))
             return
         log.info("recording for %g s (%s)", for_s, printable(why))
-        self._requests.append(_Request(now + for_s, self._ring.next, why, done))
+        self._requests.append(_Request(now + for_s, self._ring.next, why, done, ticket))
         steps, size_bytes = self._max
         self._ring.max_steps, self._ring.max_bytes = MORE_ON_REQUEST * steps, MORE_ON_REQUEST * size_bytes
         if not self._is_taking:
             self._take_state(now)
+
+    def abandon(self, ticket: int) -> bool:
+        """Whoever asked under this ticket has gone: end that recording, unwritten. False if there is none."""
+        for request in self._requests:
+            if request.ticket == ticket != 0:
+                self._requests.remove(request)
+                log.info("a recording has ended early: whoever asked for it has gone")
+                return True
+        return False
 
     def write(
         self, why: str, now: float, done: Callable[[Written], None] = lambda _: None, *, first: int = 0

@@ -17,7 +17,7 @@ class RecordEvents(Message, frozen=True):
     """
 
     for_s: Seconds
-    """For how long, 600 s at most."""
+    """For how long, 600 s at most; 0 with the ticket of a recording that goes on: its asker has gone, so end it, unwritten."""
     slave: Name = ""
     """The id or hostname of the slave that is to record; empty: the master itself."""
     ticket: Count = 0

@@ -267,6 +267,11 @@ class Server(Generic[M]):
         connection = self._connections.get(peer)
         return canonical(connection.name[0]) if connection is not None and connection.name else ""
 
+    def is_gone(self, peer: PeerID) -> bool:
+        """Whether the peer's connection has ended. A peer whose connection was not noted counts as there."""
+        connection = self._connections.get(peer)
+        return connection is not None and other_end(connection.descriptor) != connection.name
+
     def send(self, peer: PeerID, message: Message) -> None:
         """Queue for the next `flush`."""
         queue = self._outgoing.get(peer)

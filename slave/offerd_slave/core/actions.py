@@ -159,7 +159,9 @@ class Exit(Action, frozen=True):
 
 
 class Record(Action, frozen=True):
-    """Record events for this many seconds; answered by `RecordingWritten`."""
+    """Record events for this many seconds; answered by `RecordingWritten`. 0 ends a recording of this ticket that goes on; then
+    there is no answer.
+    """
 
     ticket: int
     for_s: float

@@ -77,11 +77,52 @@ def test_the_number_of_open_recordings_is_bounded() -> None:
     for _ in range(MAX_ASKED + 1):
         operator.send(RecordEvents(5.0))
     assert len(cluster.records) == MAX_ASKED
-    assert operator.take(EventsRecorded).fault.startswith("other recordings are running")
+    assert (
+        operator.take(EventsRecorded).fault
+        == "16 other recordings are running; ask again in 5 s, when the first ends"
+    )
     cluster.turn(RecordingWritten(1))
     operator.take(EventsRecorded)
     operator.send(RecordEvents(5.0))
     assert cluster.records[-1] == Record(MAX_ASKED + 1, 5.0)
+
+
+def test_when_an_asker_has_gone_its_recordings_end_and_make_room() -> None:
+    cluster = ClusterHarness()
+    slave, leaving, staying = cluster.slave(hostname="node1"), cluster.operator(), cluster.operator()
+    leaving.send(RecordEvents(600.0, "node1"))
+    ticket = slave.take(RecordEvents).ticket
+    for _ in range(MAX_ASKED - 1):
+        leaving.send(RecordEvents(600.0))
+    cluster.lose_peer(leaving)
+    assert slave.take(RecordEvents) == RecordEvents(0.0, ticket=ticket)
+    ended = cluster.records[MAX_ASKED - 1 :]
+    assert ended == [Record(record.ticket, 0.0) for record in cluster.records[: MAX_ASKED - 1]]
+    staying.send(RecordEvents(5.0))
+    assert cluster.records[-1] == Record(MAX_ASKED + 1, 5.0)
+    slave.send(EventsRecorded("node1", "/recordings/b", is_whole=True, ticket=ticket))
+    cluster.assert_nothing_else_sent()
+
+
+@pytest.mark.parametrize("how", ["its connection breaks", "it comes back by another connection"])
+def test_a_slave_that_is_lost_while_it_records_is_reported_at_once(how: str) -> None:
+    cluster = ClusterHarness()
+    slave, other, operator = (
+        cluster.slave(hostname="node1"),
+        cluster.slave(hostname="node2"),
+        cluster.operator(),
+    )
+    operator.send(RecordEvents(60.0, "node1"))
+    slave.take(RecordEvents)
+    cluster.lose_peer(other)
+    assert operator.inbox == []
+    if how == "its connection breaks":
+        cluster.lose_peer(slave)
+    else:
+        back = cluster.slave(registers=False)
+        back.info = slave.info
+        back.register()
+    assert operator.take(EventsRecorded).fault == "slave node1 was lost while it recorded"
 
 
 def test_only_operators_may_record() -> None:

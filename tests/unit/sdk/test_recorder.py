@@ -154,9 +154,24 @@ def test_requests_fail_when_there_are_too_many_or_the_daemon_ends(tmp_path: Path
     daemon, said = Daemon(tmp_path), list[Written]()
     for _ in range(MAX_REQUESTS + 1):
         daemon.recorder.record(60.0, "asked for", time.monotonic(), said.append)
-    assert [written.fault[:21] for written in said] == ["others are recording "]
+    assert [written.fault for written in said] == [
+        "4 others are recording at this moment; ask again in 60 s, when the first ends"
+    ]
     daemon.recorder.close()
     assert [written.fault for written in said[1:]] == ["the daemon has ended"] * MAX_REQUESTS
+
+
+def test_the_recording_of_somebody_who_has_gone_ends_and_makes_room(tmp_path: Path) -> None:
+    daemon, said, now = Daemon(tmp_path), list[Written](), time.monotonic()
+    for ticket in range(1, MAX_REQUESTS + 1):
+        daemon.recorder.record(60.0, "asked for", now, said.append, ticket=ticket)
+    assert daemon.recorder.abandon(2)
+    assert not daemon.recorder.abandon(2)
+    daemon.recorder.record(0.0, "asked for", now, said.append, ticket=9)
+    daemon.recorder.turn(now + 1.0)
+    daemon.settle()
+    assert [written.fault for written in said] == [""]
+    daemon.recorder.close()
 
 
 def test_one_failure_is_written_and_not_the_thousand_that_follow(tmp_path: Path) -> None:
