@@ -28,7 +28,7 @@ from offerd_master.allocation.priority import PriorityAllocator
 from offerd_master.core.actions import Action, Send
 from offerd_master.core.events import Received
 from offerd_master.core.master import MasterCore
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 EXECUTOR = m.ExecutorInfo(ExecutorID("bench"), module="bench")
 BATCHES = ((10_000, 1_000, 0.1), (50_000, 200, 0.4))
@@ -114,7 +114,7 @@ class Cluster:
         module: type[Allocator] = DrfAllocator,
         policy: Policy = Policy(),  # noqa: B008 (it is frozen)
     ) -> None:
-        settings = Settings(batch_window_s=0.0, ping_interval_s=1e9)
+        settings = MasterSettings(batch_window_s=0.0, ping_interval_s=1e9)
         self.core = MasterCore(settings, "M", 1, with_entitlements(module(policy), policy))
         self.slaves = [PeerID(b"s%d" % number) for number in range(slaves)]
         self.frameworks = [PeerID(b"f%d" % number) for number in range(frameworks)]

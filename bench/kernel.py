@@ -24,7 +24,7 @@ from helpers.guest import Guest, GuestFailed, host_has_v2, missing  # noqa: E402
 from helpers.kernel_bed import KernelBed, kernel_bed, leaf, wait_until  # noqa: E402
 from offerd.ids import TaskID  # noqa: E402
 from offerd.messages import CommandInfo  # noqa: E402
-from offerd_master.settings import Settings as MasterSettings  # noqa: E402
+from offerd_master.settings import MasterSettings  # noqa: E402
 
 GUEST_LIMIT_S = 900.0
 PROCESSES = 100

@@ -23,7 +23,7 @@ from offerd_master.allocation.policy import Policy
 from offerd_master.core.actions import Send
 from offerd_master.core.events import Received
 from offerd_master.core.master import MasterCore
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 TARGET_PER_S = 40_000
 EXECUTOR = m.ExecutorInfo(ExecutorID("bench"), module="bench")
@@ -35,7 +35,7 @@ class Bench:
     def __init__(self, slaves: int, frameworks: int, slots: int, seed: int) -> None:
         self.random = random.Random(seed)
         self.slots = slots
-        self.core = MasterCore(Settings(batch_window_s=0.0), "M", 1, DrfAllocator(Policy()))
+        self.core = MasterCore(MasterSettings(batch_window_s=0.0), "M", 1, DrfAllocator(Policy()))
         self.now = 0.0
         self.core_s = 0.0
         self.actions = 0

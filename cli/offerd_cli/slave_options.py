@@ -27,7 +27,7 @@ from offerd_cli.option_tables import (
     number,
 )
 from offerd_cli.units import parse_amount, parse_pairs
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 
 MIN_LOG_BYTES = 4096
 MIN_TASK_BYTES = 1 << 20

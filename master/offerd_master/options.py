@@ -1,4 +1,4 @@
-"""How to run a master: one frozen record, made by the command line or a test."""
+"""How to run a master: the record that the command line makes. `settings` has the part of it that the core gets."""
 
 from __future__ import annotations
 
@@ -11,34 +11,51 @@ from offerd.masters.leader import DEFAULT_PORT, ZooKeeperAddress
 from offerd.masters.zookeeper_access import SESSION_TIMEOUT_S, Access
 from offerd_master.allocation.policy import Policy
 from offerd_master.principals import Principals
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterOptions:
-    """How to run a master. `port` 0 takes a free one; `address_file` gets `HOST:PORT` once the master listens.
-
-    `zookeeper`: stand for election there, and lead only when elected. Peers are sent to `advertise_ip` ("" = `ip`, or the
-    host's own address if `ip` is every address) and `advertise_port` (0 = the port that it listens on). `zookeeper_access` are
-    the credentials of masters there; if it is not given they are derived from `secret`.
-    `read_policy`: reads the terms of roles and frameworks again after SIGHUP; without it (and without `secret`) SIGHUP ends the
-    process.
-    `secret`: the master's secret key. With it, only peers with keys from `read_principals` are admitted (read again after
-    SIGHUP); keys that join later (`offerd token`) are kept in `state_dir` or in ZooKeeper. Without it, anybody who reaches the
-    master may command it, which needs `insecure`.
-    """
+    """The command line of `offerd master`."""
 
     ip: str = "127.0.0.1"
+    """The address to listen at."""
+
     port: int = DEFAULT_PORT
+    """The port to listen on; 0 takes a free one."""
+
     insecure: bool = False
+    """Whether it may run without `secret`, so that anybody who reaches the master may command it."""
+
     address_file: str | os.PathLike[str] | None = None
+    """It gets `HOST:PORT` once the master listens."""
+
     zookeeper: ZooKeeperAddress | None = None
+    """Stand for election there, and lead only when elected."""
+
     zookeeper_access: Access | None = None
+    """The credentials of masters there. None: they are derived from `secret`."""
+
     session_timeout_s: float = SESSION_TIMEOUT_S
+    """After so long without a word from this master, ZooKeeper lets another one lead."""
+
     advertise_ip: str = ""
+    """Where peers are sent by ZooKeeper. Empty: `ip`, or the host's own address if `ip` is every address."""
+
     advertise_port: int = 0
-    settings: Settings = field(default_factory=Settings)
+    """The port that goes with it. 0: the one that the master listens on."""
+
+    settings: MasterSettings = field(default_factory=MasterSettings)
+    """The core's part."""
+
     read_policy: Callable[[], Policy] | None = None
+    """Reads the terms of roles and frameworks again after SIGHUP. Without it (and without `secret`) SIGHUP ends the process."""
+
     secret: str = ""
+    """The master's secret key. With it, only peers with keys from `read_principals` are admitted, and those that joined."""
+
     read_principals: Callable[[], Principals] = dict
+    """Reads the keys of `--authorized`, again after SIGHUP."""
+
     state_dir: Path | None = None
+    """Where keys that join later (`offerd token`) are kept, unless that is ZooKeeper."""

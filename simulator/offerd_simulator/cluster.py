@@ -22,7 +22,7 @@ from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core.actions import Action, Drop, Send
 from offerd_master.core.events import Event, Received
 from offerd_master.core.master import MasterCore
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 from offerd_simulator.engine import Alarm, Engine
 
 NO_PINGS_S = 1e9
@@ -46,12 +46,12 @@ class Cluster:
         engine: Engine,
         *,
         allocator: Allocator | None = None,
-        settings: Settings | None = None,
+        settings: MasterSettings | None = None,
         turn_s: float = TURN_S,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.engine = engine
-        self.settings = settings or Settings(ping_interval_s=NO_PINGS_S)
+        self.settings = settings or MasterSettings(ping_interval_s=NO_PINGS_S)
         self.core = MasterCore(
             self.settings, "simulated", EPOCH, allocator or DrfAllocator(self.settings.policy), engine.now
         )

@@ -36,10 +36,10 @@ from offerd_slave.endpoint import Endpoint, Heard
 from offerd_slave.exits import ExitWatcher
 from offerd_slave.launch.spec import Launched, LaunchSpec
 from offerd_slave.launch.zygote_client import ZygoteClient
+from offerd_slave.options import SlaveOptions
 from offerd_slave.records import ContainerCheckpoint, UnwritableRecord
 from offerd_slave.retries import Key, Retries
 from offerd_slave.sandbox import make_container
-from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir, to_checkpoint
 
 log = logging.getLogger("offerd.slave")

@@ -51,10 +51,10 @@ from offerd_slave.journal import Journal
 from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.masters import client_of, master_of
 from offerd_slave.memory_watch import MemoryWatch
+from offerd_slave.options import SlaveOptions
 from offerd_slave.persistence import Persistence
 from offerd_slave.removal import try_to_remove
 from offerd_slave.sandbox import Living, SandboxCollector
-from offerd_slave.settings import SlaveOptions
 from offerd_slave.sifting import as_journal, sift
 from offerd_slave.statistics import Statistics
 from offerd_slave.workdir import WorkDir, new_incarnation

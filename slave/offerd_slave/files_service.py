@@ -13,7 +13,7 @@ from offerd.files_access import FilesSecret
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.files import FileServer
 from offerd_slave.files_secrets import FilesSecrets, boot_clock
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 
 log = logging.getLogger("offerd.slave")
 

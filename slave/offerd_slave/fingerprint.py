@@ -18,7 +18,7 @@ from offerd_isolation.base import Isolation
 from offerd_isolation.cgroups.contents import V1_UNLIMITED_BYTES
 from offerd_isolation.cgroups.host import mounts
 from offerd_linux.cgroup_membership import V2, cgroup_paths
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 
 MIB = 1 << 20
 GIB = 1 << 30

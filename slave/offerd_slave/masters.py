@@ -13,7 +13,7 @@ from offerd.masters.clusters import Connection, resolve
 from offerd.masters.leader import DEFAULT_MASTER
 from offerd.masters.master_client import MasterClient
 from offerd.wire import codec
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 
 log = logging.getLogger("offerd.slave")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from offerd.errors import KeyRefused, OfferdError
 from offerd.wire.descriptors import raise_limit
 from offerd_slave.daemon import SlaveDaemon
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 
 
 def run_slave(options: SlaveOptions) -> int:

@@ -27,9 +27,10 @@ from offerd_isolation.base import DEFAULT_OPTIONS, IsolationOptions
 from offerd_linux import processes
 from offerd_master.options import MasterOptions
 from offerd_master.process import run_master
-from offerd_master.settings import Settings as MasterSettings
+from offerd_master.settings import MasterSettings
+from offerd_slave.options import SlaveOptions
 from offerd_slave.process import run_slave
-from offerd_slave.settings import SlaveOptions, SlaveSettings
+from offerd_slave.settings import SlaveSettings
 
 T = TypeVar("T")
 SLICE = Path("/sys/fs/cgroup/offerd.slice")

@@ -25,7 +25,7 @@ from offerd_master.core.events import ChangeKept, Event, PeerDropped, PeerLost, 
 from offerd_master.core.master import MasterCore
 from offerd_master.core.registry import Change, Registry
 from offerd_master.principals import Principal
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 EXECUTOR = m.ExecutorInfo(ExecutorID("default"), module="executor")
 EPOCH = 10
@@ -150,7 +150,7 @@ class ClusterHarness:
         settings.setdefault("recovery_quiet_s", 0.0)
         self.checks_invariants = checks_invariants
         self.now = now
-        self.settings = Settings(**settings)
+        self.settings = MasterSettings(**settings)
         self.allocator = module(self.settings.policy)
         self.core = MasterCore(self.settings, "M-test", EPOCH, self.allocator, now, registry)
         self.peers: dict[PeerID, Peer] = {}

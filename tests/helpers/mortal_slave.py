@@ -19,8 +19,8 @@ from offerd_slave.core.state import Phase
 from offerd_slave.daemon import SlaveDaemon
 from offerd_slave.journal import Journal
 from offerd_slave.launch.zygote_client import ZygoteClient
+from offerd_slave.options import SlaveOptions
 from offerd_slave.records import ContainerCheckpoint, JournalRecord, StatusStored, TaskDelivered
-from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
 
 ISOLATION = (

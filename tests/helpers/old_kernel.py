@@ -7,8 +7,8 @@ import struct
 from typing import NoReturn
 
 from offerd_isolation.cgroups.controllers import Core, FileMissing
+from offerd_slave.options import SlaveOptions
 from offerd_slave.process import run_slave
-from offerd_slave.settings import SlaveOptions
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 SYS_CLONE3 = 435

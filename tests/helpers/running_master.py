@@ -13,7 +13,7 @@ from offerd.addresses import tcp
 from offerd.wire.transport import Client, new_context
 from offerd_master.daemon import Master
 from offerd_master.options import MasterOptions
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 WAIT_MS = 10_000
 
@@ -46,7 +46,9 @@ class Running:
     """A master in a thread, and connections to it."""
 
     def __init__(self) -> None:
-        self.master = Master(MasterOptions(port=0, insecure=True, settings=Settings(ping_interval_s=0.2)))
+        self.master = Master(
+            MasterOptions(port=0, insecure=True, settings=MasterSettings(ping_interval_s=0.2))
+        )
         self.context = new_context()
         self.connections: list[Connection] = []
         self.thread = threading.Thread(target=self.master.run)

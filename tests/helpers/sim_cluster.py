@@ -32,7 +32,7 @@ from offerd_master.core.actions import LaterEpochSeen
 from offerd_master.core.actions import Send as MasterSend
 from offerd_master.core.events import PeerLost, Received
 from offerd_master.core.master import MasterCore
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 TURNS_A_CHECK = 5
 
@@ -42,7 +42,7 @@ class Rules:
     """How a world's master allocates, and what its frameworks want beside running their tasks."""
 
     module: type[Allocator] = DrfAllocator
-    settings: Settings = field(default_factory=lambda: Settings(adoption_grace_s=30.0))
+    settings: MasterSettings = field(default_factory=lambda: MasterSettings(adoption_grace_s=30.0))
     roles: tuple[str, ...] = ("*",)  # of the schedulers, in turn
     minimum_offers: tuple[Resources | None, ...] = (None,)  # of the slaves, in turn
     durations_s: tuple[float, ...] = (0.0, 0.01, 0.5, 3.0)

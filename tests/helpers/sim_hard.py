@@ -17,7 +17,7 @@ from offerd import operator_messages as om
 from offerd.core.scheduler_core import End, SchedulerCore
 from offerd.ids import PeerID, TaskID
 from offerd.messages import Reason, TaskState
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 ABSENT_S, SCHEDULER_ABSENT_S = 300.0, 30.0
 """The longest absence of a scheduler, so that a new master does not take its framework for gone."""
@@ -32,7 +32,8 @@ OPERATOR = PeerID(b"operator")
 
 def hard_rules() -> Rules:
     return Rules(
-        settings=Settings(adoption_grace_s=60.0, max_lost_slaves=2), durations_s=(0.5, 20.0, 90.0, 900.0)
+        settings=MasterSettings(adoption_grace_s=60.0, max_lost_slaves=2),
+        durations_s=(0.5, 20.0, 90.0, 900.0),
     )
 
 

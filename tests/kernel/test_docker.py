@@ -16,8 +16,8 @@ from helpers.kernel_bed import KernelBed, kernel_bed, kill, start, wait_until
 from offerd.messages import Reason, TaskState
 from offerd_isolation.base import IsolationOptions
 from offerd_isolation.cgroups.limits import CONTAINER_EXTRA_PIDS, EXECUTOR_MEM_BYTES
+from offerd_slave.options import SlaveOptions
 from offerd_slave.process import run_slave
-from offerd_slave.settings import SlaveOptions
 
 pytestmark = pytest.mark.skipif(bool(docker_engine.missing()), reason=docker_engine.missing())
 

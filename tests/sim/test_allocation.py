@@ -18,7 +18,7 @@ from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.allocation.lottery import LotteryAllocator
 from offerd_master.allocation.policy import Policy, Terms
 from offerd_master.allocation.priority import PriorityAllocator
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 SEEDS = int(os.environ.get("OFFERD_SIM_SEEDS", "100"))
 CHUNK = 50
@@ -51,7 +51,7 @@ def rules(seed: int) -> Rules:
         for name, amount in terms["a/inner"].guarantee.scalars.items()
     ):
         terms["a/inner"] = Terms()
-    settings = Settings(
+    settings = MasterSettings(
         adoption_grace_s=30.0,
         offer_timeout_s=chance.choice([2.0, 30.0]),
         policy=Policy(

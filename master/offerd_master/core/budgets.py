@@ -11,7 +11,7 @@ from collections import Counter
 from offerd.ids import owner_of
 from offerd.messages import FrameworkInfo
 from offerd.wire.codec import encode_message
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 NOBODY_IN_PARTICULAR = 5
 """The factor on every budget where nobody has a key."""
@@ -40,7 +40,7 @@ class Budgets:
         times = 1 if owner else NOBODY_IN_PARTICULAR
         return self._remembered[owner] > times * MAX_REMEMBERED_OF_OWNER
 
-    def fault(self, settings: Settings, owner: str, more_bytes: int, *, is_one_more: bool) -> str:
+    def fault(self, settings: MasterSettings, owner: str, more_bytes: int, *, is_one_more: bool) -> str:
         """Why the budget has no room for one more framework or scheduler, or for a longer description, as one line; empty if it
         has.
         """

@@ -27,7 +27,7 @@ from offerd_master.core.state import (
     Task,
 )
 from offerd_master.principals import Principal
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 EPOCHS_A_YEAR = 366 * 86_400_000
 """An epoch is the milliseconds since 1970, or more where a higher one was known already."""
@@ -75,7 +75,7 @@ class Cluster:
     """Everything that a master knows, and the actions that it has decided on. The handlers of all subjects work on it."""
 
     def __init__(
-        self, settings: Settings, master_id: str, epoch: int, allocator: Allocator, now: float
+        self, settings: MasterSettings, master_id: str, epoch: int, allocator: Allocator, now: float
     ) -> None:
         self.settings = settings
         self.master_id = master_id

@@ -9,7 +9,7 @@ from offerd.messages import Message
 from offerd_master.allocation.base import Allocator
 from offerd_master.core.registry import Contents
 from offerd_master.principals import Principal, Principals
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +58,7 @@ class TermsChanged(msgspec.Struct, frozen=True, gc=False):
     a new module made for them, in which no framework is entered yet.
     """
 
-    settings: Settings
+    settings: MasterSettings
     allocator: Allocator
 
 

@@ -57,7 +57,7 @@ from offerd_master.core.events import (
 from offerd_master.core.registry import Registry
 from offerd_master.core.state import Framework, Slave, Standby
 from offerd_master.principals import Principal
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 MAX_WHY = 500
 """Longest reason, in characters, that is sent to a dropped peer."""
@@ -134,7 +134,7 @@ class MasterCore:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: MasterSettings,
         master_id: str,
         epoch: int,
         allocator: Allocator,

@@ -8,10 +8,10 @@ from offerd_master.allocation.base import Allocator
 from offerd_master.core import files, revocation, rights, slaves
 from offerd_master.core.cluster import Cluster
 from offerd_master.principals import Principals, owner_of
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 
-def change(c: Cluster, settings: Settings, allocator: Allocator, now: float) -> None:
+def change(c: Cluster, settings: MasterSettings, allocator: Allocator, now: float) -> None:
     """Go on with a new module, which knows the new terms. No framework loses an offer or a task by this; new offers follow the
     new terms. A framework that was short before, and still is, keeps the time that it has waited.
     """

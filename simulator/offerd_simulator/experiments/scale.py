@@ -20,7 +20,7 @@ from random import Random
 
 from offerd import messages as m
 from offerd.resources import Resources
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 from offerd_simulator.cluster import Cluster
 from offerd_simulator.engine import Engine
 from offerd_simulator.frameworks.probe import OnePerSlave, Probe
@@ -75,7 +75,7 @@ def measure(
 ) -> Measured:
     """Fill a cluster, let it settle, and send the probes. `clock` measures the core."""
     engine = Engine()
-    cluster = Cluster(engine, settings=Settings(), turn_s=TURN_S)
+    cluster = Cluster(engine, settings=MasterSettings(), turn_s=TURN_S)
     source = stream(seed, "scale", slaves)
     frameworks = [OnePerSlave(f"load{i}", cluster, lambda: residual_s(source)) for i in range(FRAMEWORKS)]
     engine.run(0.1)

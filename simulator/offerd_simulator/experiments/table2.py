@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from offerd import messages as m
 from offerd_master.allocation.policy import Policy
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 from offerd_simulator.cluster import NO_PINGS_S, Cluster
 from offerd_simulator.curves import Curve
 from offerd_simulator.engine import Engine
@@ -80,7 +80,7 @@ def draws(distribution: str, seed: int, *purpose: object) -> tuple[Callable[[], 
 
 
 def busy_cluster(
-    n: int, distribution: str, seed: int, run: int, settings: Settings | None = None, role: str = "*"
+    n: int, distribution: str, seed: int, run: int, settings: MasterSettings | None = None, role: str = "*"
 ) -> tuple[Engine, Cluster, Background]:
     """`n` slots, each with a task that will end."""
     engine = Engine()
@@ -133,7 +133,9 @@ def run_rigid(k: int, distribution: str, beta: int, seed: int, run: int, into: S
 
 def claim_any(n: int, k: int, distribution: str, seed: int, run: int) -> float:
     """Ramp-up if any `k` of `n` slots will do and the others go on: fair shares give our framework the first claim."""
-    settings = Settings(ping_interval_s=NO_PINGS_S, policy=Policy.of_weights({"ours": k, "others": n - k}))
+    settings = MasterSettings(
+        ping_interval_s=NO_PINGS_S, policy=Policy.of_weights({"ours": k, "others": n - k})
+    )
     engine, cluster, _ = busy_cluster(n, distribution, seed, run, settings, role="others")
     draw, _ = draws(distribution, seed, "claim", n, run)
     ours = Elastic("ours", cluster, draw, k, role="ours")

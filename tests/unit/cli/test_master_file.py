@@ -10,7 +10,7 @@ import pytest
 from offerd.resources import Resources
 from offerd_cli.main import main
 from offerd_master import process
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 FILE = """
 offer_timeout = "7s"
@@ -29,9 +29,9 @@ priority = -1
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[MasterSettings]:
     """The settings of each master that would have been started."""
-    seen: list[Settings] = []
+    seen: list[MasterSettings] = []
 
     def run_master(options: Any) -> int:
         seen.append(options.settings)
@@ -48,7 +48,7 @@ def run(*words: str) -> int:
 
 
 def test_the_file_has_the_options_that_the_command_line_lacks(
-    tmp_path: Path, started: list[Settings]
+    tmp_path: Path, started: list[MasterSettings]
 ) -> None:
     path = tmp_path / "master.toml"
     path.write_text(FILE)
@@ -61,7 +61,9 @@ def test_the_file_has_the_options_that_the_command_line_lacks(
     assert settings.policy.frameworks["nightly"].priority == -1
 
 
-def test_flags_change_single_terms_of_a_role_of_the_file(tmp_path: Path, started: list[Settings]) -> None:
+def test_flags_change_single_terms_of_a_role_of_the_file(
+    tmp_path: Path, started: list[MasterSettings]
+) -> None:
     path = tmp_path / "master.toml"
     path.write_text(FILE)
     role = "science/physics"
@@ -87,7 +89,11 @@ def test_flags_change_single_terms_of_a_role_of_the_file(tmp_path: Path, started
     ],
 )
 def test_a_bad_file_is_one_line_and_exit_status_2(
-    text: str, complaint: str, tmp_path: Path, started: list[Settings], capsys: pytest.CaptureFixture[str]
+    text: str,
+    complaint: str,
+    tmp_path: Path,
+    started: list[MasterSettings],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "master.toml"
     path.write_text(text)

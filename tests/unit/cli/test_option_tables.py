@@ -19,7 +19,7 @@ from offerd_cli.slave_options import LOCAL_SLAVES, SLAVE, slave_options
 from offerd_cli.units import exact_duration, parse_duration
 from offerd_master import process
 from offerd_master.options import MasterOptions
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 
 
 def typed(table: OptionTable[Any], *words: str) -> dict[str, Any]:

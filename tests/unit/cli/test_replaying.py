@@ -20,7 +20,7 @@ from offerd_master.allocation.drf import DrfAllocator
 from offerd_master.core import events as master_events
 from offerd_master.core.events import PeerLost, Received
 from offerd_master.core.master import MasterCore
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 from offerd_slave.core import events as slave_events
 
 PLAIN = PrintOptions("", None, has_ticks=False, is_full=False, is_json=False)
@@ -29,7 +29,7 @@ PLAIN = PrintOptions("", None, has_ticks=False, is_full=False, is_json=False)
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     """A slave and a framework register, and the slave leaves two seconds later."""
-    settings = Settings()
+    settings = MasterSettings()
     core, ring = MasterCore(settings, "M-1", 1, DrfAllocator(settings.policy), 0.0), Ring(1000, 1 << 20)
     state, watched = list(pack_state(core)), RecordedCore(core, ring)
     slave, scheduler = PeerID(b"slave"), PeerID(b"scheduler")

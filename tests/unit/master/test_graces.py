@@ -15,7 +15,7 @@ from offerd.errors import BadInput, BadMessage
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.wire import codec
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 YEAR_S = 365 * 86_400.0
 SOME_S = 12345.678
@@ -157,6 +157,6 @@ def test_a_grace_that_a_task_asks_for_is_part_of_its_limit_up_to_the_slaves_long
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
 def test_settings_with_invalid_times_are_refused(seconds: float) -> None:
     with pytest.raises(BadInput, match="operator_grace_s"):
-        Settings(operator_grace_s=seconds)
+        MasterSettings(operator_grace_s=seconds)
     with pytest.raises(BadInput, match="max_failover_timeout_s"):
-        Settings(max_failover_timeout_s=seconds)
+        MasterSettings(max_failover_timeout_s=seconds)

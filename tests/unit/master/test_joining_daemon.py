@@ -24,7 +24,7 @@ from offerd.wire.transport import Client, new_context
 from offerd_master.daemon import Master
 from offerd_master.gate import read_principals
 from offerd_master.options import MasterOptions
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 WAIT_MS = 10_000
 SLAVE = om.Rights(slave=True)
@@ -81,7 +81,7 @@ class Running:
         self.master = Master(
             MasterOptions(
                 port=self._port,
-                settings=Settings(ping_interval_s=0.2),
+                settings=MasterSettings(ping_interval_s=0.2),
                 secret=self.keyring.keys("master").secret,
                 read_principals=lambda: read_principals(self.keyring.authorized),
                 state_dir=self._state,

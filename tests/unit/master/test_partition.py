@@ -18,7 +18,7 @@ from offerd_master.core.events import Received, Signed
 from offerd_master.core.master import MasterCore
 from offerd_master.core.state import SlaveState
 from offerd_master.principals import Principal
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 RUNNING, UNREACHABLE, LOST = TaskState.RUNNING, TaskState.UNREACHABLE, TaskState.LOST
 
@@ -264,7 +264,7 @@ NOW = LEAST_NOW + EPOCHS_A_YEAR
 
 def heeds(registration: m.Message, *, epoch: int = NOW, principal: Principal | None = None) -> bool:
     """Whether a master of this epoch takes this registration as a sign that a later master leads."""
-    core = MasterCore(Settings(), "M", epoch, DrfAllocator(Policy()), 1000.0)
+    core = MasterCore(MasterSettings(), "M", epoch, DrfAllocator(Policy()), 1000.0)
     peer = PeerID(b"peer")
     said = Received(peer, registration) if principal is None else Signed(peer, registration, principal)
     return any(isinstance(action, LaterEpochSeen) for action in core.handle(said, 1000.0))

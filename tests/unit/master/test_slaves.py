@@ -12,7 +12,7 @@ from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import Reason, TaskState
 from offerd.resources import Resources
 from offerd_master.core import slaves
-from offerd_master.settings import Settings
+from offerd_master.settings import MasterSettings
 
 
 def test_a_slave_gets_an_id_that_names_the_epoch() -> None:
@@ -457,7 +457,7 @@ def test_the_remembered_lost_slaves_are_bounded() -> None:
 
 
 def test_more_slaves_than_a_cluster_has_are_remembered_when_all_are_lost_at_once() -> None:
-    assert Settings().max_lost_slaves > 4_000
+    assert MasterSettings().max_lost_slaves > 4_000
 
 
 def lost_with_a_task_then_another(

@@ -31,7 +31,7 @@ from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.data_files import DataDirectory
 from offerd_slave.launch.spec import LaunchSpec
-from offerd_slave.settings import SlaveOptions
+from offerd_slave.options import SlaveOptions
 from offerd_slave.workdir import WorkDir
 
 PATIENCE_S = 10.0

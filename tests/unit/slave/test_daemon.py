@@ -19,8 +19,8 @@ from offerd_linux.process_ids import ProcessID
 from offerd_slave.core import actions as act
 from offerd_slave.core import events as ev
 from offerd_slave.daemon import SlaveDaemon
+from offerd_slave.options import SlaveOptions
 from offerd_slave.records import ContainerCheckpoint
-from offerd_slave.settings import SlaveOptions
 
 
 def disk_full(*_: object) -> None:

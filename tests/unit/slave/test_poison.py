@@ -21,6 +21,7 @@ from offerd_slave.core.containers import Containers
 from offerd_slave.core.slave import SlaveCore
 from offerd_slave.daemon import SlaveDaemon
 from offerd_slave.journal import Journal
+from offerd_slave.options import SlaveOptions
 from offerd_slave.records import (
     ContainerCheckpoint,
     JournalRecord,
@@ -28,7 +29,6 @@ from offerd_slave.records import (
     TaskDelivered,
     UnwritableRecord,
 )
-from offerd_slave.settings import SlaveOptions
 from offerd_slave.workdir import WorkDir
 
 CONTAINER = ContainerID("c.1")
