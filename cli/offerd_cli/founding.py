@@ -12,13 +12,14 @@ from pathlib import Path
 import zmq
 
 from offerd.addresses import ANY_6, HostPort, is_any, is_ip, is_loopback, listening_ip, parse
-from offerd.credentials.keys import Keys, name_fault, new_key, read_public
+from offerd.credentials.keys import Keys, new_key, read_public
 from offerd.credentials.trusted_files import replace_file
 from offerd.drivers.account import account_name
 from offerd.errors import BadInput, OfferdError
 from offerd.masters.clusters import SYSTEM_DIRECTORY, Cluster, Connection, Store, own_store
 from offerd.masters.leader import master_address, parse_zookeeper
 from offerd.operator import OperatorClient
+from offerd.values.key_names import name_fault
 from offerd.wire.routes import bound
 from offerd_cli.addresses import own_address
 from offerd_cli.config_file import config_text, quoted

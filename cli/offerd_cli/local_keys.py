@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from offerd.credentials.keys import Keys, name_fault, new_key, read_public, read_secret
+from offerd.credentials.keys import Keys, new_key, read_public, read_secret
 from offerd.drivers.account import account_name
+from offerd.values.key_names import name_fault
 
 KEYS = "keys"
 

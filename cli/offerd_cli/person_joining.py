@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from offerd.credentials.keys import Keys, name_fault, read_secret
+from offerd.credentials.keys import Keys, read_secret
 from offerd.errors import BadInput
 from offerd.masters.clusters import KEYS, Cluster, own_store
 from offerd.masters.leader import master_address
+from offerd.values.key_names import name_fault
 from offerd_cli.enrolment_client import is_known
 from offerd_cli.key_listings import rights_text
 from offerd_cli.own_keys import enrol_own_key, given_token, written

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offerd.addresses import LOOPBACK, HostPort, is_link_local, is_loopback, listening_ip, parse
-from offerd.credentials.keys import Keys, name_fault
+from offerd.credentials.keys import Keys
 from offerd.credentials.trusted_files import replace_file
 from offerd.errors import BadInput, OfferdError
 from offerd.masters.clusters import Cluster, Connection
 from offerd.masters.leader import SCHEME, master_address, parse_zookeeper
 from offerd.operator import OperatorClient
+from offerd.values.key_names import name_fault
 from offerd.wire.routes import address_towards, over_ipv6
 from offerd_cli.config_file import config_text, read_config
 from offerd_cli.founding import store_of_this_account

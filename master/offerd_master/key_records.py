@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
-from offerd.credentials.keys import is_public_key
 from offerd.errors import BadInput
+from offerd.values.key_names import is_public_key
 from offerd_master.core.events import ChangeKept, EnrolmentRead
 from offerd_master.core.registry import MAX_TTL_S, Change, Contents, Enrolled, Token
 from offerd_master.principals import Principal, parse_principals, table_of

@@ -29,10 +29,10 @@ from typing import Any
 
 import msgspec
 
-from offerd.credentials.keys import is_public_key, name_fault
 from offerd.errors import BadInput
 from offerd.ids import owner_of as owner_of
 from offerd.operator_messages import Rights
+from offerd.values.key_names import is_public_key, name_fault
 from offerd_master.allocation.policy import paths, role_fault
 
 _KINDS: dict[str, type] = {

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from offerd.credentials.keys import is_public_key, name_fault
 from offerd.ids import PeerID
 from offerd.messages import Message
+from offerd.values.key_names import is_public_key, name_fault
 from offerd_master.principals import Principal, Principals
 
 V = TypeVar("V")

@@ -9,13 +9,13 @@ pair.
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
 from offerd.credentials.trusted_files import read_trusted, replace_file
 from offerd.errors import BadInput
+from offerd.values.key_names import is_public_key, name_fault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,29 +23,12 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "OFFERD_KEY"
 MASTER_KEY_VARIABLE = "OFFERD_MASTER_KEY"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
-_Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
-
 
 class Keys(NamedTuple):
     """The keys of a connection: our own secret key, and the masters' public key. Both in Z85."""
 
     secret: str
     master: str
-
-
-def name_fault(name: str) -> str:
-    """Why this cannot be the name of a key's owner; empty if it can."""
-    if _NAME.fullmatch(name):
-        return ""
-    return (
-        f"{name[:64]!r} is not a valid name; write 1 to 40 letters, digits and `_.-`, a letter or digit first"
-    )
-
-
-def is_public_key(text: str) -> bool:
-    """Whether this text is a key: 40 characters of Z85."""
-    return _Z85_KEY.fullmatch(text) is not None
 
 
 def public_of(secret: str) -> str:

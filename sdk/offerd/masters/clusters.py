@@ -29,8 +29,6 @@ from offerd.credentials.keys import (
     KEY_VARIABLE,
     MASTER_KEY_VARIABLE,
     Keys,
-    is_public_key,
-    name_fault,
     no_key,
     read_public,
     read_secret,
@@ -40,6 +38,7 @@ from offerd.credentials.trusted_files import check_directory, read_trusted, repl
 from offerd.errors import BadInput, NoKey
 from offerd.fields.field_types import wrong
 from offerd.masters.leader import DEFAULT_MASTER, master_address
+from offerd.values.key_names import is_public_key, name_fault
 
 CONFIG_VARIABLE = "OFFERD_CONFIG"
 MASTER_VARIABLE = "OFFERD_MASTER"

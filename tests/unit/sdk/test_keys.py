@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from offerd.credentials.keys import is_public_key, new_key, public_of, read_public, read_secret
+from offerd.credentials.keys import new_key, public_of, read_public, read_secret
 from offerd.errors import BadInput
+from offerd.values.key_names import is_public_key
 
 
 def test_a_new_pair_belongs_together_and_only_its_owner_may_read_the_secret(tmp_path: Path) -> None:
