@@ -435,6 +435,11 @@ class LocalCluster:
                 os.close(pidfd)
         return None if wake_fd in ready else pidfds[ready[0]]
 
+    def record(self) -> None:
+        """Have all masters and slaves write their recordings."""
+        for daemon in (*self.masters, *self.slaves):
+            daemon.signal(signal.SIGUSR2)
+
     # -- Stopping ---------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:

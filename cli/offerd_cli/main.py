@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -53,6 +54,9 @@ COMMANDS = {
     "slave": "Run the daemon that runs tasks on this host.",
 }
 """Name -> its line in `offerd --help`. The module is `offerd_cli.commands.NAME`."""
+
+RECORDERS = ("local", "master", "slave")
+"""The commands for which SIGUSR2 means to write a recording."""
 
 SECTIONS = {
     "Start here": ("demo", "local", "doctor"),
@@ -154,8 +158,12 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in RECORDERS:
+        # It would end them. They take their own handlers once all is imported. A function, as SIG_IGN is inherited by tasks.
+        signal.signal(signal.SIGUSR2, _not_yet)
     standard_streams.settle()
-    status = _run(list(sys.argv[1:] if arguments is None else arguments))
+    status = _run(words)
     failures = [_flush(stream) for stream in (sys.stdout, sys.stderr)]
     failure = next((error for error in failures if error is not None), None)
     if status or failure is None:
@@ -163,6 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(failure, BrokenPipeError):
         return EXIT_BROKEN_PIPE
     return _complain(f"cannot write the output: {failure.strerror}", EXIT_FAILURE)
+
+
+def _not_yet(_number: int, _frame: object) -> None:
+    """Does nothing: there is nothing to record yet."""
 
 
 def _run(words: list[str]) -> int:

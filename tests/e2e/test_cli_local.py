@@ -53,6 +53,17 @@ def end(process: subprocess.Popen[bytes], number: int) -> int:
     return process.returncode
 
 
+def test_a_signal_to_record_is_passed_on_to_all_daemons() -> None:
+    process, said = start_local("--slaves", "2")
+    base = Path(said["base"])
+    process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len([*base.rglob("*.recording")]) == 3, "the master and both slaves to have recorded")
+    process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len([*base.rglob("*.recording")]) == 6, "all to have recorded again")
+    assert end(process, signal.SIGINT) == 0
+    assert_nothing_is_left(said["base"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_everything_and_leaves_nothing(number: int) -> None:
     process, said = start_local("--slaves", "2")

@@ -20,6 +20,8 @@ from offerd_cli.screen import say
 from offerd_cli.slave_options import LOCAL_SLAVES
 from offerd_cli.units import format_quantity
 
+_RECORD = signal.SIGUSR2
+"""Passed on to all daemons, which write their recordings."""
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -86,6 +88,8 @@ def command(
 
     The cluster is for this account alone: `offerd cluster list` shows it while it runs, and other accounts have no key to it.
     Nothing is left behind: the tasks end, and the directory with all files is removed.
+
+    On SIGUSR2 the master and all slaves write recordings of what they have seen last (see `offerd debug --help`).
     """
     cluster = LocalCluster(
         slaves,
@@ -105,7 +109,8 @@ def command(
 
 class Ending:
     """Ctrl-C and signals to end. Until `only_noted` they interrupt whatever is going on (such as a slow start). From then on
-    they only make `fd` readable, and interrupt nothing; above all not the cleaning up.
+    they only make `fd` readable, and interrupt nothing; above all not the cleaning up. SIGUSR2 never does more than that. The
+    bytes that are read from `fd` are the signals' numbers.
 
     The interpreter's own handler makes it readable, at once. A handler in Python would run only after a wait in the kernel has
     ended, and a signal just before that wait would not end it.
@@ -129,6 +134,7 @@ class Ending:
     def __enter__(self) -> Ending:
         self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._signalled) for number in _ENDING}
+        self._before[_RECORD] = signal.signal(_RECORD, lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,6 +150,9 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
     while any(daemon.running for daemon in cluster.daemons()):
         ended = cluster.wait_for_an_end(wake_fd)
         if ended is None:
+            if {*os.read(wake_fd, 64)} == {_RECORD}:
+                cluster.record()
+                continue
             if not quiet:
                 print("\nstopping: ending all tasks", file=sys.stderr)
             return 0

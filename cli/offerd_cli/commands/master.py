@@ -61,6 +61,8 @@ def command(
 
     On SIGHUP a master with --config reads the [allocation] table again (weights, priorities, guarantees, limits), and a master
     with --key reads the --authorized file again.
+
+    On SIGUSR2 it writes a recording of what it has seen last (see `offerd debug --help`).
     """
     if context.invoked_subcommand is not None:
         return 0

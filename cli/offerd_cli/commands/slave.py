@@ -80,7 +80,8 @@ def command(
     `offerd slave join` makes this host a slave of a cluster: its keys, its configuration, and the service that runs the second
     command.
 
-    SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them.
+    SIGTERM ends the slave alone: its tasks go on, and the next slave on the same work directory adopts them. On SIGUSR2 it
+    writes a recording of what it has seen last (see `offerd debug --help`).
 
     `offerd slave --drain` drains the slave, also over restarts, until `offerd slave --activate` (see `offerd drain --help`).
     """

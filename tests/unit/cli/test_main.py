@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import click
 import pytest
 
 from offerd_cli import main as cli
-from offerd_cli.main import COMMANDS, SECTIONS, main
+from offerd_cli.main import COMMANDS, RECORDERS, SECTIONS, main
 
 
 def output(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -252,3 +253,18 @@ def test_a_full_disk_for_a_commands_output_is_one_line_and_exit_status_1(script:
 def test_what_a_command_held_back_is_written_though_nobody_reads_its_stderr(unread: int) -> None:
     done = ended("sys.stderr.write('lost'); sys.stdout.write('held back'); return 3", subprocess.PIPE, unread)
     assert (done.returncode, done.stdout) == (3, b"held back")
+
+
+@pytest.mark.parametrize("name", RECORDERS)
+def test_a_signal_to_record_does_not_end_a_daemon_that_still_starts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+    before = signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    monkeypatch.setattr(cli, "_run", lambda words: found.append(signal.getsignal(signal.SIGUSR2)))
+    try:
+        main([name])
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    (handler,) = found
+    assert callable(handler), "a function: what is ignored stays so in tasks"
