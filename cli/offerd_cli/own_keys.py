@@ -12,6 +12,7 @@ import zmq
 from offerd.credentials.keys import Keys, public_of, read_secret, write_secret
 from offerd.errors import BadInput, OfferdError
 from offerd.operator_messages import Rights
+from offerd.values.key_names import ANOTHER_NAME
 from offerd_cli.enrolment_client import enrol, is_known
 from offerd_cli.join_tokens import read_token
 
@@ -37,12 +38,14 @@ def given_token(text: str) -> Keys:
     return read_token(typed.strip())
 
 
-def enrol_own_key(path: Path, where: str, token: Keys, name: str) -> tuple[Keys, Rights | None]:
+def enrol_own_key(
+    path: Path, where: str, token: Keys, name: str, *, name_option: str
+) -> tuple[Keys, Rights | None]:
     """Enrol our key, and keep the secret part in `path`. Returns the keys, and the rights of `name`; None if an earlier try has
     enrolled the key and only the answer was lost: then the token may be used up, but the master knows the key.
 
     A stored key that the master does not know is never enrolled: it may have been revoked because somebody else has it. It
-    stays until the new key is valid. Raises `OfferdError` with one line.
+    stays until the new key is valid. Raises `OfferdError` with one line; for a name that is taken it names `name_option`.
     """
     pending = path.with_suffix(".joining")
     for earlier in (pending, path):
@@ -58,8 +61,12 @@ def enrol_own_key(path: Path, where: str, token: Keys, name: str) -> tuple[Keys,
         raise BadInput(f"cannot write the key file {path}: {error.strerror}") from None
     try:
         rights: Rights | None = enrol(where, token, name, public_of(keys.secret)).rights
-    except OfferdError:
+    except OfferdError as error:
         if not _is_known_after_all(where, keys, pending):
+            if ANOTHER_NAME in str(error):
+                raise OfferdError(
+                    str(error).replace(ANOTHER_NAME, f"{ANOTHER_NAME} with {name_option}")
+                ) from None
             raise
         rights = None
     os.replace(pending, path)

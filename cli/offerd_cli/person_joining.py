@@ -34,7 +34,8 @@ def join_as_person(cluster: str, master: str, token_text: str, name: str, say: C
     if known is not None and is_known(where, Keys(read_secret(store.key_file(known)), token.master)):
         say(f"this account has already joined {cluster} at {known.master}; nothing was changed")
         return
-    keys, rights = enrol_own_key(Path(store.directory) / KEYS / f"{cluster}.key", where, token, name)
+    key_file = Path(store.directory) / KEYS / f"{cluster}.key"
+    keys, rights = enrol_own_key(key_file, where, token, name, name_option="--as")
     clusters = store.add(Cluster(cluster, where, token.master), keys.secret)
     say(f"joined {cluster} as {name}{f' ({rights_text(rights)})' if rights is not None else ''}")
     if clusters.current != cluster:

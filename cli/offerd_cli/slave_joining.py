@@ -121,7 +121,7 @@ def _first_server(where: str) -> HostPort:
 
 
 def _enrol(where: str, token: Keys, name: str, key_file: Path) -> Keys:
-    keys, rights = enrol_own_key(key_file, where, token, name)
+    keys, rights = enrol_own_key(key_file, where, token, name, name_option="--name")
     if rights is not None and not rights.slave:
         key_file.unlink()
         raise OfferdError(

@@ -207,7 +207,7 @@ def test_a_name_that_is_taken_is_refused_and_the_token_stays_valid(two: Two) -> 
     words = ("slave", "join", "--no-start", two.master.address, token)
     taken = two.other.offerd(*words, "--name", "beta", variables=gamma)
     assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
-    assert "the name beta is taken" in taken.stderr
+    assert "the name beta is taken; choose another name with --name, or" in taken.stderr
     assert two.other.offerd(*words, "--name", "named", variables=gamma).returncode == 0
     listed = json.loads(two.master.offerd("keys", "list", "--json").stdout)["keys"]
     known = {key["name"]: key["enrolled"] for key in listed}
@@ -320,7 +320,7 @@ def test_a_person_joins_in_one_line_and_its_tasks_end_with_the_key(two: Two) -> 
         "cluster", "join", "prod2", two.master.address, other_word, "--as", "carol", variables=person
     )
     assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
-    assert "the name carol is taken" in taken.stderr
+    assert "the name carol is taken; choose another name with --as, or" in taken.stderr
 
     task = two.other.begin(
         "run", "--", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 765.4; done", variables=person

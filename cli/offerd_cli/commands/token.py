@@ -117,7 +117,7 @@ def revoke(*, master: str, token: str) -> None:
     """Revoke a token, named by the id that `offerd token list` shows.
 
     \b
-    offerd token revoke T-1a22db2fef9-0001
+    offerd token revoke 21c3883ab1
 
     Keys that have joined with it stay valid; revoke them with `offerd keys revoke`.
     """

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from offerd.ids import PeerID
 from offerd.messages import Message
-from offerd.values.key_names import is_public_key, name_fault
+from offerd.values.key_names import ANOTHER_NAME, is_public_key, name_fault
 from offerd_master.principals import Principal, Principals
 
 V = TypeVar("V")
@@ -224,7 +224,7 @@ class Registry:
             return known, None
         if name in self.by_name or known is not None:
             raise Refused(
-                f"the name {name} is taken; choose another (--name), or have it revoked first (`offerd keys revoke {name}`)",
+                f"the name {name} is taken; {ANOTHER_NAME}, or have it revoked first (`offerd keys revoke {name}`)",
                 "name_taken",
             )
         if key in self.principals:

@@ -378,8 +378,8 @@ def _nowhere(stores: list[tuple[Store, Clusters]]) -> str:
     if known:
         return f"no cluster is the current one: choose one with `offerd cluster use NAME`, of {', '.join(known[:8])}"
     return (
-        "no key for any cluster here: run one with `offerd local`, join one (`offerd cluster join HOST:PORT TOKEN`), or name "
-        "its master with --master or OFFERD_MASTER"
+        "no key for any cluster here: run one with `offerd local`, join one (`offerd cluster join NAME HOST:PORT TOKEN`), or "
+        "name its master with --master or OFFERD_MASTER"
     )
 
 

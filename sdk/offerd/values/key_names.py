@@ -6,6 +6,8 @@ import re
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _Z85_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
+ANOTHER_NAME = "choose another name"
+"""Stands in the master's refusal of a name that is taken; a command adds the option that gives the name."""
 
 
 def name_fault(name: str) -> str:

@@ -108,7 +108,7 @@ def test_a_revoked_token_is_refused(registry: Registry) -> None:
 def test_a_name_that_is_taken_is_refused(registry: Registry, name: str) -> None:
     token = token_of(registry, uses=3)
     join(registry, token, "host7")
-    with pytest.raises(Refused, match=f"the name {name} is taken") as caught:
+    with pytest.raises(Refused, match=f"the name {name} is taken; choose another name, or") as caught:
         join(registry, token, name)
     assert caught.value.cause == "name_taken"
 
