@@ -221,8 +221,7 @@ def _show_help(error: click.UsageError) -> int:
     """A group was named without a command: show its commands, with the exit status of bad input."""
     assert error.ctx is not None
     with suppress(OSError):
-        for line in error.ctx.get_help().splitlines():
-            say(line)
+        print(error.ctx.get_help(), file=sys.stderr)  # our own text of many lines, so not with `say`
     return EXIT_BAD_INPUT
 
 

@@ -53,13 +53,14 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert out.startswith(f"Usage: offerd {name}")
 
 
-@pytest.mark.parametrize("name", ["cluster", "data", "keys", "token"])
+@pytest.mark.parametrize("name", ["cluster", "data", "debug", "keys", "token"])
 def test_a_group_without_a_command_lists_its_commands(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = output(capsys, name)
     shown = out or err  # click before 8.2 shows it on stdout and ends with 0
     assert status in (0, 2)
     assert shown.startswith(f"Usage: offerd {name} [OPTIONS] COMMAND")
     assert "\nCommands:\n" in shown
+    assert shown == output(capsys, name, "--help")[1], "with its indentation"
 
 
 def test_existing_sets_are_removed_even_if_others_are_missing(
