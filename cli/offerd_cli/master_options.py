@@ -69,8 +69,8 @@ _PLACES = (
         "state_dir",
         "--state-dir",
         DIRECTORY,
-        "Directory for the keys that have joined.",
-        unset="/var/lib/offerd/master as root",
+        "Directory for the keys that have joined, and for recordings.",
+        unset="/var/lib/offerd/master as root, else ~/.local/state/offerd/master",
     ),
     Setting(
         "address_file",

@@ -48,8 +48,8 @@ def command(
 
     `offerd master init` makes a new cluster: its keys, its configuration, and the service that runs the second command.
 
-    A master keeps nothing on disk except the keys that have joined (in --state-dir, or in ZooKeeper). After a restart it learns
-    everything else from the slaves and schedulers.
+    A master keeps only the keys that have joined (in --state-dir, or in ZooKeeper). After a restart it learns everything else
+    from the slaves and schedulers. Its recordings (`offerd debug`) are in --state-dir, too.
 
     With --zk several masters run, one of them leads, and another takes over when that one ends:
 

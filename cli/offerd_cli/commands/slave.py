@@ -16,7 +16,8 @@ work_dir_option = click.option(
     "--work-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Directory for the slave's state and the sandboxes of tasks.  [default: /var/lib/offerd/slave as root]",
+    help="Directory for the slave's state and the sandboxes of tasks.  [default: "
+    "/var/lib/offerd/slave as root, else ~/.local/state/offerd/slave]",
 )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -17,6 +18,8 @@ import pytest
 from offerd_cli import config_file, master_file
 from offerd_cli.main import cli
 from offerd_cli.options import Duration
+from offerd_cli.slave_options import default_work_dir
+from offerd_master.key_file import default_state_dir
 
 MAX_EXAMPLE_COLUMNS = 76
 """The width that an unfilled line may have on a terminal of 80 columns, where it is indented."""
@@ -184,3 +187,19 @@ def test_a_bad_help_text_is_found() -> None:
     assert not COUNTED.search("How many.")
     assert not SIZE.search("Memory of each task.")
     assert not DEFAULT.search("Memory of each task, for example 2G.")
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize(
+    ("command", "option", "directory"),
+    [("master", "--state-dir", default_state_dir), ("slave", "--work-dir", default_work_dir)],
+)
+def test_the_help_names_the_default_directory_of_root_and_of_others(
+    command: str, option: str, directory: Callable[[], Path], uid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    monkeypatch.setenv("HOME", "/somewhere")
+    for variable in ("XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    shown = str(directory()).replace("/somewhere", "~")
+    assert re.search(rf"{re.escape(shown)}( as root|\])", OPTIONS[f"offerd {command} {option}"].help or "")
