@@ -75,11 +75,11 @@ class KeyFile:
 
     def _read(self) -> Contents:
         try:
-            text = read_trusted(self.path, "the file of enrolled keys")
+            text = read_trusted(self.path, "the file of keys that have joined")
         except FileNotFoundError:
             return Contents()
         except OSError as error:
-            raise BadInput(f"cannot read the enrolled keys {self.path}: {error.strerror}") from None
+            raise BadInput(f"cannot read the keys that have joined, {self.path}: {error.strerror}") from None
         try:
             document = json.loads(text)
             keys, tokens, form = document["keys"], document["tokens"], document["format"]
@@ -87,8 +87,8 @@ class KeyFile:
             keys = tokens = form = None
         if form != FORMAT or not isinstance(keys, dict) or not isinstance(tokens, dict):
             raise BadInput(
-                f"{self.path} cannot be read as enrolled keys: put back a copy, or move it away; "
-                "then everybody who was enrolled must join again"
+                f"{self.path} cannot be read as keys that have joined: put back a copy, or move it away; "
+                "then everybody who had joined must join again"
             )
         contents, self.complaints = self._records.contents(keys, tokens)
         return contents

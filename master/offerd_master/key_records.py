@@ -99,7 +99,7 @@ class Records:
             try:
                 good_keys[name] = self.key(name, table)
             except BadInput as error:
-                complaints.append(f"skipped an enrolled key: {error}")
+                complaints.append(f"skipped a key that has joined: {error}")
         for token_id, table in tokens.items():
             try:
                 good_tokens[token_id] = self.token(token_id, table)

@@ -163,7 +163,7 @@ class Registry:
         if not self.shadowed:
             return ""
         names = ", ".join(self.shadowed[:10])
-        return f"the --authorized file counts for {names}, although their names or keys are enrolled, too"
+        return f"the --authorized file counts for {names}, although their names or keys have also joined"
 
     def but(
         self,
@@ -218,7 +218,7 @@ class Registry:
         if fault := name_fault(name):
             raise Refused(fault, "not_valid")
         if not is_public_key(key):
-            raise Refused("the key to enrol is not a public key (40 characters of Z85)", "not_valid")
+            raise Refused("the key to join with is not a public key (40 characters of Z85)", "not_valid")
         known = self._contents.keys.get(name)
         if known is not None and known.key == key:
             return known, None
@@ -245,7 +245,7 @@ class Registry:
             raise Refused(
                 f"{name} is in the master's --authorized file: remove it there, and send the master SIGHUP"
             )
-        raise Refused(f"no key of the name {name[:64]} is enrolled; see `offerd keys list`")
+        raise Refused(f"no key has joined as {name[:64]}; see `offerd keys list`")
 
     def revoke_token(self, token_id: str) -> Change:
         """Raises `Refused`."""

@@ -204,7 +204,7 @@ def test_a_revoked_key_is_gone_and_its_name_may_be_had_again(registry: Registry)
 def test_a_key_of_the_file_is_not_revoked_here(registry: Registry) -> None:
     with pytest.raises(Refused, match="remove it there, and send the master SIGHUP"):
         registry.revoke_key("ops")
-    with pytest.raises(Refused, match="no key of the name nonsense is enrolled"):
+    with pytest.raises(Refused, match="no key has joined as nonsense; see `offerd keys list`"):
         registry.revoke_key("nonsense")
 
 
