@@ -31,7 +31,7 @@ def command() -> None:
     type=DURATION,
     default="10s",
     show_default=True,
-    metavar="TIME",
+    metavar="DURATION",
     help="Length of the recording, at most 10m.",
 )
 @click.option(
@@ -81,7 +81,7 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
     "--until",
     type=DURATION,
     default=None,
-    metavar="TIME",
+    metavar="DURATION",
     help="Stop this long after the first event, for example 5s.  [default: at the end]",
 )
 @click.option(

@@ -203,3 +203,8 @@ def test_the_help_names_the_default_directory_of_root_and_of_others(
         monkeypatch.delenv(variable, raising=False)
     shown = str(directory()).replace("/somewhere", "~")
     assert re.search(rf"{re.escape(shown)}( as root|\])", OPTIONS[f"offerd {command} {option}"].help or "")
+
+
+def test_every_option_that_takes_a_duration_calls_it_so() -> None:
+    durations = {name: option for name, option in OPTIONS.items() if isinstance(option.type, Duration)}
+    assert {n for n, option in durations.items() if option.metavar not in (None, "DURATION")} == set()
