@@ -41,10 +41,12 @@ def rights_text(rights: Rights) -> str:
     words = [word for word, has in (("slave", rights.slave), ("operator", rights.operator)) if has]
     if rights.roles or rights.every_role:
         words.append("every role" if rights.every_role else f"roles {','.join(rights.roles)}")
-    if rights.users:
-        words.append(f"users {','.join(user or '(default)' for user in rights.users)}")
-    if rights.every_user:
-        words.append("every user except root")
+    users = [user or "(default)" for user in rights.users]
+    if rights.every_user:  # root and the slave's default user must be named, others need not
+        named = [user for user in users if user == "(default)"]
+        words.append(", ".join(["every user" if "root" in users else "every user except root", *named]))
+    elif users:
+        words.append(f"users {','.join(users)}")
     return "; ".join(words)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="Offer drained or deactivated slaves again.")
@@ -23,4 +24,7 @@ def command(*, master: str, slaves: tuple[str, ...]) -> int:
     from offerd_cli.draining import change_mode
 
     with OperatorClient(master) as client:
-        return 0 if len(change_mode(client, slaves, "active")) == len(set(slaves)) else 1
+        offered = change_mode(client, slaves, "active")
+    for name in offered:
+        say(f"{name} is offered again")
+    return 0 if len(offered) == len(set(slaves)) else 1

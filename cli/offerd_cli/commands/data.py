@@ -157,7 +157,13 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
     for name in names:
         blocks.check_name(name)
     on = blocks.hosts(master, owner)
-    if missing := [name for name in names if not blocks.remove(name, on)]:
+    missing = []
+    for name in names:
+        if blocks.remove(name, on):
+            say(f"{name}: removed", to_stdout=True)
+        else:
+            missing.append(name)
+    if missing:
         raise BadInput(f"there is no set {', '.join(missing)}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import master_option
+from offerd_cli.screen import say
 
 
 @click.command(short_help="Stop offering slaves; their tasks go on.")
@@ -25,4 +26,10 @@ def command(*, master: str, undo: bool, slaves: tuple[str, ...]) -> int:
 
     with OperatorClient(master) as client:
         obeying = change_mode(client, slaves, "active" if undo else "deactivated")
-        return 0 if len(obeying) == len(set(slaves)) else 1
+    for name in obeying:
+        say(
+            f"{name} is offered again"
+            if undo
+            else f"{name} is deactivated; `offerd activate {name}` offers it again"
+        )
+    return 0 if len(obeying) == len(set(slaves)) else 1

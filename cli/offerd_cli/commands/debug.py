@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from offerd.errors import BadInput
 from offerd_cli.options import DURATION, json_option, master_option
 
 
@@ -20,7 +21,7 @@ def command() -> None:
 
     Masters and slaves always keep their latest events in memory. They write them when an error occurs, or on SIGUSR2: a master
     into the directory `recordings` of its --state-dir, a slave into that of its --work-dir. A recording holds what tasks were
-    given, including passwords in their environment; anybody who can read it can read these.
+    given, including passwords in their environment: whoever can read the file can read the passwords.
     """
 
 
@@ -32,7 +33,7 @@ def command() -> None:
     default="10s",
     show_default=True,
     metavar="DURATION",
-    help="Length of the recording, at most 10m.",
+    help="Time to record from now on, above 0s and at most 10m.",
 )
 @click.option(
     "--slave",
@@ -43,19 +44,22 @@ def command() -> None:
 @master_option
 @json_option
 def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
-    """Record what the master, or a slave, does from now on, and print where the recording is.
+    """Record what the master, or a slave, does, and print where the recording is.
 
     \b
     offerd debug record --for 60s
     offerd debug record --slave node7
 
-    The recording is on the daemon's own host, where root and the daemon's user can read it. This needs an operator's key.
+    The recording begins before the request if the daemon still has earlier events in memory. It is on the daemon's own host,
+    where root and the daemon's user can read it. This needs an operator's key.
     """
     from offerd.operator import OperatorClient
     from offerd.values.screen_text import printable
     from offerd_cli.documents import print_document
     from offerd_cli.screen import say
 
+    if for_s <= 0:
+        raise BadInput("--for must be longer than 0s")
     with OperatorClient(master) as client:
         made = client.record_events(for_s, slave)
     if as_json:
@@ -87,7 +91,7 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
 @click.option(
     "--ticks",
     is_flag=True,
-    help="Show also steps without an event that changed nothing.",
+    help="Show steps that had no event and changed nothing, too.",
 )
 @click.option("--full", is_flag=True, help="Show long events and actions in full.")
 @json_option

@@ -70,6 +70,20 @@ def test_listings_show_the_rights_of_each_and_who_let_them_join() -> None:
     assert lines[4] == ["abc", "slave", "2", "1m", "ops"]
 
 
+@pytest.mark.parametrize(
+    ("users", "text"),
+    [
+        ([], "every user except root"),
+        (["alice"], "every user except root"),
+        (["alice", "root"], "every user"),
+        (["", "root"], "every user, (default)"),
+    ],
+)
+def test_the_users_of_one_who_may_be_every_user_are_said_once(users: list[str], text: str) -> None:
+    rights = Rights(every_role=True, every_user=True, users=users)
+    assert listings.rights_text(rights) == f"every role; {text}"
+
+
 def test_documents_hold_the_same() -> None:
     tokens = Tokens([TokenSummary("abc", Rights(slave=True), 2, 60.0, "ops")], {"used": 3})
     document: Any = listings.tokens_document(tokens)

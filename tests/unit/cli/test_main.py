@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from offerd.errors import OfferdError
 from offerd_cli import main as cli
 from offerd_cli.main import COMMANDS, RECORDERS, SECTIONS, main
 
@@ -79,10 +80,33 @@ def test_existing_sets_are_removed_even_if_others_are_missing(
     assert there == {"a", "b"}, "nothing is done where a name cannot be one"
     assert output(capsys, "data", "rm", "none", "a", "nor", "b") == (
         2,
-        "",
+        "a: removed\nb: removed\n",
         "offerd: there is no set none, nor\n",
     )
     assert not there
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["activate", "host7", "gone"], "host7 is offered again\n"),
+        (["deactivate", "host7", "gone"], "host7 is deactivated; `offerd activate host7` offers it again\n"),
+        (["deactivate", "--undo", "host7", "gone"], "host7 is offered again\n"),
+    ],
+)
+def test_a_change_of_a_slaves_mode_is_confirmed(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(_: object, name: str, *_more: object) -> None:
+        if name == "gone":
+            raise OfferdError("no slave gone is registered")
+
+    monkeypatch.setattr("offerd.operator.OperatorClient.change_slave_mode", change)
+    assert output(capsys, *words, "--master", "127.0.0.1:1") == (
+        1,
+        "",
+        f"offerd: gone: no slave gone is registered\n{said}",
+    )
 
 
 def test_every_command_stands_in_one_section_of_the_help() -> None:
@@ -151,6 +175,7 @@ def test_the_help_imports_no_command_and_no_library_of_theirs() -> None:
         (["slave", "--drain", "--work-dir", "no/such/directory"], "not a slave's work directory"),
         (["kill"], "name the tasks to end"),
         (["logs"], "Missing argument"),
+        (["debug", "record", "--for", "0s"], "--for must be longer than 0s"),
         (["demo", "--slaves", "0"], "slaves"),
         (
             ["kill", "--framework"],
