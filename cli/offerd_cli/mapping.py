@@ -17,6 +17,7 @@ from offerd_cli.arguments import Arguments
 from offerd_cli.batch import INLINE_OUTPUT, Ended, Place, Started
 from offerd_cli.outcome import advice, exit_status, sentence, speaks_for_itself
 from offerd_cli.places import Template
+from offerd_cli.screen import say
 from offerd_cli.shelf import Output, Shelf
 from offerd_cli.task_options import TaskOptions
 from offerd_cli.working import MAX_FAILURES_SHOWN, Work, batch_of, check_words, command_info
@@ -46,6 +47,7 @@ class MapJob:
 def map_job(job: MapJob) -> int:
     """Run the job to its end; returns the exit status."""
     if not job.arguments:
+        say("offerd map: there are no arguments, so nothing was run")
         return 0
     template = Template(job.words, job.arguments.sources)
     check_sizes(job, template)

@@ -75,7 +75,9 @@ def _parts(word: str, sources: int) -> list[Part]:
 
 
 def _place(found: re.Match[str], sources: int) -> Place | None:
-    """None: it is plain text, for example `x{3}`, where a third source cannot be meant."""
+    """None: it is plain text, as in a pattern such as `x{3}`, if one source alone makes it unlikely that a third is meant. At
+    the start of a word it repeats nothing, and with a form (`{3.}`) it is no repetition.
+    """
     sequence, number, form = found.groups()
     if sequence:
         return Place(None, SEQUENCE)
@@ -84,10 +86,11 @@ def _place(found: re.Match[str], sources: int) -> Place | None:
     source = int(number) - 1 if int(number) > 0 else sources + int(number)
     if 0 <= source < sources and int(number):
         return Place(source, form or "")
-    if sources == 1:
+    if sources == 1 and (not int(number) or (found.start() and not form)):
         return None
+    there = "there is only one" if sources == 1 else f"there are {sources}"
     raise BadInput(
-        f"{found[0]} stands for the argument of a source that is missing: there are {sources}; add one with :::"
+        f"{found[0]} stands for the argument of a source that is missing: {there}; add one with :::"
     )
 
 

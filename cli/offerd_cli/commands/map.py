@@ -69,8 +69,9 @@ def command(
     offerd map -C . -- ./fit --seed {1} --rate {2} ::: 1 2 3 ::: 0.1 0.01
     find . -name '*.flac' -print0 | offerd map -C . -0 -- ./encode :::: -
 
-    :::: FILE takes the arguments from the lines of FILE, or of standard input if FILE is -; empty lines are skipped. Several
-    sources are combined in all ways; a source that begins with :::+ or ::::+ is linked to the one before it, line by line.
+    :::: FILE takes the arguments from the lines of FILE, or of standard input if FILE is - or no source is named; empty lines
+    are skipped. Several sources are combined in all ways; a source that begins with :::+ or ::::+ is linked to the one before
+    it, line by line.
 
     {.} is the argument without its extension, {/} without its directories, {//} its directory, {/.} its name without extension,
     {#} its number. {2} is the argument of the second source, {2.} the same without its extension, {-1} that of the last source.

@@ -9,7 +9,7 @@ import pytest
 
 from offerd.errors import BadInput
 from offerd.resources import Resources
-from offerd_cli.arguments import Argument, split_words
+from offerd_cli.arguments import Argument, Arguments, split_words
 from offerd_cli.mapping import MapJob, map_job
 from offerd_cli.places import Template
 from offerd_cli.task_options import TaskOptions
@@ -168,6 +168,18 @@ def test_braces_that_are_not_a_placeholder_are_text() -> None:
 def test_a_placeholder_without_a_value_is_refused(words: list[str], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         argv(words, "a", "b")
+
+
+@pytest.mark.parametrize("word", ["{3}", "{2}.txt", "{-2}", "out-{2.}"])
+def test_a_placeholder_of_a_missing_source_is_refused_where_it_cannot_be_a_pattern(word: str) -> None:
+    with pytest.raises(BadInput, match="a source that is missing: there is only one; add one with :::"):
+        argv(["echo", word], "1")
+
+
+def test_a_map_without_arguments_says_that_nothing_was_run(capsys: pytest.CaptureFixture[str]) -> None:
+    job = MapJob("127.0.0.1:1", ["echo"], Arguments([[]], 1), TaskOptions(Resources.of(cpus=1)))
+    assert map_job(job) == 0
+    assert capsys.readouterr() == ("", "offerd map: there are no arguments, so nothing was run\n")
 
 
 # -- Sizes --------------------------------------------------------------------------------------------------------------
