@@ -241,9 +241,14 @@ class Server(Generic[M]):
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.socket.close()
+            in_use = error.errno == zmq.EADDRINUSE
+            hint = (
+                "stop what listens there, or choose another --port"
+                if in_use
+                else "choose another address or port"
+            )
             raise BadInput(
-                f"cannot listen on {address.removeprefix(TCP)}: {zmq.strerror(error.errno or 0)}; stop what listens there or "
-                "choose another"
+                f"cannot listen on {address.removeprefix(TCP)}: {zmq.strerror(error.errno or 0)}; {hint}"
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outgoing: dict[PeerID, list[Message]] = {}
