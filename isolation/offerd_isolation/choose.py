@@ -20,12 +20,14 @@ BEST_FIRST = ("cgroups", "docker", "noop")
 
 
 def module(name: str) -> type[Isolation]:
-    """The installed isolation module of this name. Raises `BadInput` naming those there are."""
+    """The installed isolation module of this name. Raises `BadInput` naming those there are, or what is wrong with it."""
     try:
-        found: type[Isolation] = load(GROUP, OWN, name)
+        found = load(GROUP, OWN, name, "isolation module")
     except LookupError:
         there = ", ".join(names(GROUP, OWN))
         raise BadInput(f"no isolation module is called {name!r}; there are: {there}, auto") from None
+    if not (isinstance(found, type) and issubclass(found, Isolation)):
+        raise BadInput(f"isolation module {name!r} is not a subclass of offerd_isolation.base.Isolation")
     return found
 
 

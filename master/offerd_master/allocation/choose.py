@@ -16,13 +16,18 @@ OWN = {
 
 
 def load_allocator(name: str, policy: Policy) -> Allocator:
-    """The module of this name. Raises `BadInput` naming those there are."""
+    """The module of this name. Raises `BadInput` naming those there are, or what is wrong with it."""
     try:
-        module = load(GROUP, OWN, name)
+        module = load(GROUP, OWN, name, "allocation module")
     except LookupError:
         there = ", ".join(names(GROUP, OWN))
         raise BadInput(f"there is no allocation module {name!r}; installed: {there}") from None
-    allocator = module(policy)
-    if not isinstance(allocator, Allocator):
-        raise BadInput(f"allocation module {name!r} is not an offerd_master.allocation.base.Allocator")
-    return allocator
+    if not (isinstance(module, type) and issubclass(module, Allocator)):
+        raise BadInput(
+            f"allocation module {name!r} is not a subclass of offerd_master.allocation.base.Allocator"
+        )
+    if missing := ", ".join(sorted(module.__abstractmethods__)):
+        raise BadInput(
+            f"allocation module {name!r} lacks methods of offerd_master.allocation.base.Allocator: {missing}"
+        )
+    return module(policy)

@@ -6,11 +6,13 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from offerd.errors import BadInput
 
-def load(group: str, own: Mapping[str, str], name: str) -> Any:
+
+def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
     """The object called `name`: one of `own` (from name to `MODULE:OBJECT`), or the entry point of that name in the group.
 
-    Raises `LookupError` if there is neither.
+    Raises `LookupError` if there is neither; `BadInput`, which calls it a `what`, for an entry point that cannot be imported.
     """
     if name in own:
         module, _, attribute = own[name].partition(":")
@@ -19,7 +21,10 @@ def load(group: str, own: Mapping[str, str], name: str) -> Any:
     from importlib.metadata import entry_points
 
     for point in entry_points(group=group, name=name):
-        return point.load()
+        try:
+            return point.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise BadInput(f"{what} {name!r} cannot be loaded: {type(error).__name__}: {error}") from None
     raise LookupError(name)
 
 

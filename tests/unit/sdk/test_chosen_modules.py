@@ -13,6 +13,7 @@ from offerd.daemons.chosen_modules import load, names
 from offerd.errors import BadInput
 from offerd_isolation import choose as isolation
 from offerd_master.allocation import choose as allocation
+from offerd_master.allocation.policy import Policy
 
 OWN = {"mine": "fractions:Fraction"}
 
@@ -32,18 +33,18 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("theirs")
 def test_a_module_of_another_package_is_found_by_its_entry_point() -> None:
-    assert load("offerd.tested", OWN, "theirs").__name__ == "Theirs"
+    assert load("offerd.tested", OWN, "theirs", "module").__name__ == "Theirs"
     assert names("offerd.tested", OWN) == ["mine", "theirs"]
 
 
 @pytest.mark.usefixtures("theirs")
 def test_no_other_package_takes_the_place_of_a_module_of_offerd() -> None:
-    assert load("offerd.tested", OWN, "mine").__name__ == "Fraction"
+    assert load("offerd.tested", OWN, "mine", "module").__name__ == "Fraction"
 
 
 def test_an_unknown_name_is_a_lookup_error() -> None:
     with pytest.raises(LookupError):
-        load("offerd.tested", OWN, "nobodys")
+        load("offerd.tested", OWN, "nobodys", "module")
 
 
 def test_an_unknown_isolation_module_is_answered_with_those_there_are(tmp_path: Path) -> None:
@@ -80,3 +81,52 @@ def test_the_daemons_load_no_list_of_what_is_installed(tmp_path: Path) -> None:
 
 def test_each_allocation_module_of_offerd_is_in_the_table() -> None:
     assert sorted(allocation.OWN) == ["drf", "lottery", "priority"]
+
+
+BROKEN = {
+    "absent": ("no_such_module:Thing", "ModuleNotFoundError: No module named 'no_such_module'"),
+    "bare": ("their_bare_module:Thing", "AttributeError: .* has no attribute 'Thing'"),
+    "torn": ("their_torn_module:Thing", "SyntaxError: "),
+}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose entry points cannot be imported, or are of another kind than their group."""
+    (tmp_path / "their_bare_module.py").write_text("class Other:\n    def __init__(self): ...\n")
+    (tmp_path / "their_torn_module.py").write_text("class Thing(:\n")
+    (tmp_path / "their_half_module.py").write_text(
+        "from offerd_master.allocation.base import Allocator\nclass Half(Allocator): ...\n"
+    )
+    described = tmp_path / "broken-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    points = {name: where for name, (where, _) in BROKEN.items()}
+    points |= {"evil": "their_bare_module:Other", "half": "their_half_module:Half"}
+    lines = "".join(f"{name} = {where}\n" for name, where in points.items())
+    (described / "entry_points.txt").write_text(
+        "".join(f"[{group}]\n{lines}" for group in (allocation.GROUP, isolation.GROUP))
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_module_that_cannot_be_imported_is_an_error_of_one_line(name: str, tmp_path: Path) -> None:
+    fault = BROKEN[name][1]
+    with pytest.raises(BadInput, match=f"^allocation module '{name}' cannot be loaded: {fault}"):
+        allocation.load_allocator(name, Policy())
+    with pytest.raises(BadInput, match=f"^isolation module '{name}' cannot be loaded: {fault}"):
+        isolation.choose(name, tmp_path)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_module_of_another_class_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"'evil' is not a subclass of offerd_master.allocation.base.Allocator"
+    ):
+        allocation.load_allocator("evil", Policy())
+    with pytest.raises(BadInput, match=r"'half' lacks methods of .*: .*add_framework, add_total, "):
+        allocation.load_allocator("half", Policy())
+    with pytest.raises(BadInput, match=r"'evil' is not a subclass of offerd_isolation.base.Isolation"):
+        isolation.choose("evil", tmp_path)
