@@ -56,10 +56,14 @@ def has_room(c: Cluster, framework: Framework, slave: Slave) -> bool:
     return c.entitlements is None or c.entitlements.has_room(framework.framework_id, slave.needs)
 
 
+def excludes_slave(framework: Framework, slave: Slave) -> bool:
+    """Whether the framework's filters exclude this slave, whatever is free there."""
+    return not framework.filters.pass_slave(slave.slave_id, slave.info.attributes)
+
+
 def is_filtered(framework: Framework, slave: Slave, free: Resources) -> bool:
     """Whether the framework's filters exclude this slave or this amount of it."""
-    filters = framework.filters
-    return not (filters.pass_slave(slave.slave_id, slave.info.attributes) and filters.pass_free(free))
+    return excludes_slave(framework, slave) or not framework.filters.pass_free(free)
 
 
 def has_refused(framework: Framework, slave: Slave, offerable: Resources, now: float) -> bool:

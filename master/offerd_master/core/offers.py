@@ -122,7 +122,7 @@ def _taker(
         if framework_id in held_back or (among is not None and framework_id not in among):
             continue
         framework = wanting[framework_id]
-        if entitlements is not None and not entitlements.has_room(framework_id, slave.needs):
+        if entitlements is not None and not eligibility.has_room(c, framework, slave):
             entitlements.hold_back(framework_id, slave.needs)
             continue
         if framework.has_filters or slave.slave_id in framework.refusals:

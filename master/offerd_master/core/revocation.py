@@ -233,7 +233,7 @@ def _latest_first(c: Cluster, framework: Framework) -> list[Task]:
 
 
 def _is_reachable(framework: Framework, slave: Slave) -> bool:
-    return slave.may_be_offered and framework.filters.pass_slave(slave.slave_id, slave.info.attributes)
+    return slave.may_be_offered and not eligibility.excludes_slave(framework, slave)
 
 
 def _would_take(framework: Framework, slave: Slave, free: Resources, now: float) -> bool:
