@@ -54,8 +54,8 @@ TASKS_PER_REPLY = 2_000
 IMPRECISE_LIMIT = 0.01
 """How much less time than its limit a command in a series may have; if that is too little it gets a task of its own."""
 
-NEVER_RAN = frozenset({Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN})
-"""Reasons for LOST or ERROR that mean that the offer was overtaken. The task never ran, and is launched again."""
+NEVER_RAN = frozenset(reason for reason in Reason if reason.never_ran)
+"""A task that is LOST or ERROR for one of these is launched again."""
 
 
 class Place(NamedTuple):

@@ -156,3 +156,12 @@ class Reason(StrEnum):
     """The peer has heard of a later leader than this master. No daemon of this version gives this reason."""
     MASTER_STANDS_BY = "MASTER_STANDS_BY"
     """This master stands by, and another one leads. Name the masters by their ZooKeeper: `zk://HOST:PORT/PATH`."""
+
+    never_ran: bool
+    """Whether a task that is `LOST` or `ERROR` for this reason never ran because its offer was overtaken: no fault of the task,
+    so the same may be launched with another offer, without harm. Reasons that say that the task itself was bad are not meant.
+    """
+
+
+for _reason in Reason:
+    _reason.never_ran = _reason in (Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN)

@@ -13,8 +13,10 @@ from offerd.wire.codec import MAX_MESSAGE_BYTES, encode_message
 
 REMEMBER_LOST = 10_000
 """At most so many are named to the next master; their slaves may still have them."""
-NEVER_LAUNCHED = (Reason.OFFER_INVALID, Reason.LONG_TASK_CAP)
-"""Reasons for which a master reports a task lost that was never sent to a slave."""
+NEVER_LAUNCHED = frozenset(reason for reason in Reason if reason.never_ran) - {Reason.SLAVE_UNKNOWN}
+"""Reasons for which a master reports a task lost that was never sent to a slave. Not `SLAVE_UNKNOWN`: to name too many does no
+harm, and a master that does not know the slave may be wrong about its tasks.
+"""
 
 _ID_HEAD_BYTES = 5  # MessagePack's, at most
 

@@ -52,9 +52,8 @@ EXPLAIN_AFTER_S = 2.0
 WARM_S = 0.1
 """How long an offer is kept for the next call."""
 
-_NEVER_RAN = frozenset(
-    {Reason.OFFER_INVALID, Reason.OFFER_EXCEEDED, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN},
-)  # fmt: skip
+_NEVER_RAN = frozenset(reason for reason in Reason if reason.never_ran) | {Reason.OFFER_EXCEEDED}
+"""Also `OFFER_EXCEEDED`: a call is put only where it fits by our own count, so there is less there than was offered."""
 _LOST = frozenset(
     {
         Reason.EXECUTOR_NOT_LAUNCHED, Reason.EXECUTOR_REGISTRATION_TIMEOUT, Reason.EXECUTOR_EXITED, Reason.SHIM_DIED,

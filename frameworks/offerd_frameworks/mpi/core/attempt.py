@@ -35,8 +35,8 @@ EXIT_TIMEOUT = 124
 EXIT_NOT_STARTED = 127
 EXIT_KILLED = 137
 
-NEVER_RAN = frozenset({Reason.OFFER_INVALID, Reason.LONG_TASK_CAP, Reason.SLAVE_UNKNOWN})
-"""LOST or ERROR for one of these reasons: the offer became void before the answer arrived. The gang is tried again."""
+NEVER_RAN = frozenset(reason for reason in Reason if reason.never_ran)
+"""If a task is LOST or ERROR for one of these, the gang is tried again."""
 
 
 class Cause(NamedTuple):
