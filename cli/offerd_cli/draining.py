@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from offerd.errors import MasterUnreachable, OfferdError
 from offerd.operator import OperatorClient
 from offerd.operator_messages import SlaveSummary
-from offerd_cli.screen import say
+from offerd_cli.screen import about, say
 from offerd_cli.units import format_duration
 
 LOOK_AGAIN_S = 0.5
@@ -27,7 +27,7 @@ def change_mode(
         try:
             client.change_slave_mode(name, mode, deadline_s)
         except OfferdError as error:
-            say(f"offerd: {name}: {error}")
+            say(f"offerd: {about(name, error)}")
         else:
             obeying.append(name)
     return obeying

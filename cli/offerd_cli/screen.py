@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import threading
@@ -39,6 +40,12 @@ def _encoded(text: str) -> bytes:
 def say(text: str, *, to_stdout: bool = False) -> None:
     """Print one line for people."""
     print(one_line(text), file=sys.stdout if to_stdout else sys.stderr)
+
+
+def about(name: str, error: Exception) -> str:
+    """The error as one of several names met it: with the name in front, unless its text has the name as a word."""
+    has_name = re.search(rf"(?<!\S){re.escape(printable(name))}(?![\w.@-])", str(error))
+    return str(error) if has_name else f"{name}: {error}"
 
 
 class CannotWrite(OSError):

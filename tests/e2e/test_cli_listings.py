@@ -228,4 +228,4 @@ def test_explain_says_why_a_framework_gets_no_offers(
     assert [cause["slaves"] for cause in document["causes"]] == [1]
     nobody = offerd(cluster, "explain", "nobody")
     assert (nobody.returncode, nobody.stdout) == (2, b"")
-    assert nobody.stderr == b"offerd: no framework nobody is registered\n"
+    assert nobody.stderr == b"offerd: no framework nobody is registered; `offerd frameworks` lists them\n"

@@ -164,7 +164,7 @@ def rm(*, master: str, owner: str | None, names: tuple[str, ...]) -> None:
         else:
             missing.append(name)
     if missing:
-        raise BadInput(f"there is no set {', '.join(missing)}")
+        raise BadInput(f"there is no set {', '.join(missing)}; `offerd data ls` lists all sets")
 
 
 @command.command(short_help="Replace replicas that were lost.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd_cli.options import master_option
-from offerd_cli.screen import say
+from offerd_cli.screen import about, say
 
 
 @click.command(short_help="End tasks, or a whole framework.")
@@ -42,6 +42,6 @@ def command(*, master: str, framework: str, tasks: tuple[str, ...]) -> int:
             try:
                 client.kill_task(TaskID(task), FrameworkID(framework))
             except OfferdError as error:
-                say(f"offerd: {task}: {error}")
+                say(f"offerd: {about(task, error)}")
                 status = 1
     return status

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from offerd_cli.options import json_option, master_option
 from offerd_cli.screen import say
+
+if TYPE_CHECKING:
+    from offerd.operator import OperatorClient
 
 
 @click.command(short_help="List tasks, or show all details of one.")
@@ -52,6 +58,7 @@ def command(
             and host in ("", each.hostname, each.slave_id)
             and user in ("", each.user)
         ]
+        unknown = [] if tasks or as_json else list(_unknown(client, framework, host))
     if as_json:
         documents.print_document(
             {"tasks": [documents.task_document(each) for each in tasks], "only_of": client.shown_owner}
@@ -62,7 +69,18 @@ def command(
     else:
         such = "such " if framework or host or user else ""
         say(f"no {such}tasks" + ("" if ended else " are running; --all lists those that have ended"))
+        for line in unknown:
+            say(line)
     render.print_owner(client.shown_owner)
+
+
+def _unknown(client: OperatorClient, framework: str, host: str) -> Iterator[str]:
+    """A line on each name that the master does not know. It keeps no list of users."""
+    known = (framework in (each.framework_id, each.name) for each in client.frameworks(ended=True))
+    if framework and not any(known):
+        yield f"no framework {framework} is known; `offerd frameworks --all` lists them"
+    if host and not any(host in (each.info.slave_id, each.info.hostname) for each in client.slaves()):
+        yield f"no slave {host} is known; `offerd slaves` lists them"
 
 
 def _show(master: str, task: str, framework: str, *, as_json: bool) -> None:

@@ -286,7 +286,7 @@ def kill_any_task(c: Cluster, caller: Caller, message: om.KillAnyTask, now: floa
     ]
     name = printable(message.task_id)
     if not found:
-        c.send(caller.peer, om.Done(False, f"no task {name} is running"))
+        c.send(caller.peer, om.Done(False, f"no task {name} is running; `offerd tasks` lists them"))
     elif len(found) > 1:
         owners = ", ".join(task.framework.framework_id for task in found[:10])
         c.send(caller.peer, om.Done(False, f"several frameworks have a task {name}; choose one of {owners}"))
@@ -302,7 +302,9 @@ def end_framework(c: Cluster, caller: Caller, message: om.EndFramework, now: flo
     found = c.named(caller, message.framework)
     name = printable(message.framework)
     if not found:
-        c.send(caller.peer, om.Done(False, f"no framework {name} is registered"))
+        c.send(
+            caller.peer, om.Done(False, f"no framework {name} is registered; `offerd frameworks` lists them")
+        )
     elif len(found) > 1:
         ids = ", ".join(framework.framework_id for framework in found[:10])
         c.send(caller.peer, om.Done(False, f"several frameworks are called {name}; choose one of {ids}"))

@@ -51,7 +51,9 @@ def explain_framework(c: Cluster, caller: Caller, message: om.ExplainFramework, 
     shown = printable(wanted)
     ids = ", ".join(framework.framework_id for framework in found[:10])
     problem = (
-        f"several frameworks are called {shown}: {ids}" if found else f"no framework {shown} is registered"
+        f"several frameworks are called {shown}: {ids}"
+        if found
+        else f"no framework {shown} is registered; `offerd frameworks` lists them"
     )
     c.send(caller.peer, om.Explanation(problem=problem))
 

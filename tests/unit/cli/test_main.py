@@ -9,11 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
 from offerd.errors import OfferdError
+from offerd.ids import SlaveID
+from offerd.messages import SlaveInfo
+from offerd.resources import Resources
 from offerd_cli import main as cli
 from offerd_cli.main import COMMANDS, RECORDERS, SECTIONS, main
 
@@ -81,7 +85,7 @@ def test_existing_sets_are_removed_even_if_others_are_missing(
     assert output(capsys, "data", "rm", "none", "a", "nor", "b") == (
         2,
         "a: removed\nb: removed\n",
-        "offerd: there is no set none, nor\n",
+        "offerd: there is no set none, nor; `offerd data ls` lists all sets\n",
     )
     assert not there
 
@@ -105,7 +109,36 @@ def test_a_change_of_a_slaves_mode_is_confirmed(
     assert output(capsys, *words, "--master", "127.0.0.1:1") == (
         1,
         "",
-        f"offerd: gone: no slave gone is registered\n{said}",
+        f"offerd: no slave gone is registered\n{said}",
+    )
+
+
+def test_a_typing_error_in_a_filter_of_tasks_does_not_look_like_an_idle_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = "offerd.operator.OperatorClient"
+    monkeypatch.setattr(f"{client}.tasks", lambda *_, **__: [])
+    monkeypatch.setattr(
+        f"{client}.frameworks", lambda *_, **__: [SimpleNamespace(framework_id="F-1", name="wordcount")]
+    )
+    there = SlaveInfo("host7", Resources.of(cpus=1), slave_id=SlaveID("S-1@host7"))
+    monkeypatch.setattr(f"{client}.slaves", lambda *_: [SimpleNamespace(info=there)])
+    words, idle = (
+        ["tasks", "--master", "127.0.0.1:1"],
+        "no such tasks are running; --all lists those that have ended\n",
+    )
+    for known in (
+        ["--framework", "wordcount"],
+        ["--host", "host7"],
+        ["--host", "S-1@host7"],
+        ["--user", "alice"],
+    ):
+        assert output(capsys, *words, *known) == (0, "", idle)
+    assert output(capsys, *words, "--framework", "wordcont", "--host", "hots7") == (
+        0,
+        "",
+        f"{idle}no framework wordcont is known; `offerd frameworks --all` lists them\n"
+        "no slave hots7 is known; `offerd slaves` lists them\n",
     )
 
 

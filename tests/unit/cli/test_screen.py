@@ -11,7 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from offerd_cli.screen import Screen
+from offerd.errors import OfferdError
+from offerd_cli.screen import Screen, about
 
 
 @pytest.fixture
@@ -49,3 +50,19 @@ def test_elsewhere_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
     assert not Screen("offerd run", progress=False).waiting("waiting: one")
     assert written.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        (
+            "t1",
+            "no task t1 is running; `offerd tasks` lists them",
+            "no task t1 is running; `offerd tasks` lists them",
+        ),
+        ("t1", "no task t12 is running", "t1: no task t12 is running"),
+        ("host7", "the master has gone", "host7: the master has gone"),
+    ],
+)
+def test_the_name_of_what_failed_is_shown_once(name: str, text: str, shown: str) -> None:
+    assert about(name, OfferdError(text)) == shown

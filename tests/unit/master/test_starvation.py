@@ -132,7 +132,10 @@ def test_a_framework_is_named_by_id_or_by_an_unambiguous_name() -> None:
     assert explained(cluster, first.framework_id).name == "poor"
     cluster.framework("poor")
     assert explained(cluster).problem.startswith("several frameworks are called poor: F-a-0001, F-a-0002")
-    assert explained(cluster, "nobody").problem == "no framework nobody is registered"
+    assert (
+        explained(cluster, "nobody").problem
+        == "no framework nobody is registered; `offerd frameworks` lists them"
+    )
 
 
 def test_the_part_for_long_tasks_is_full_where_one_resource_of_it_is() -> None:
