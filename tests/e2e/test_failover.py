@@ -80,6 +80,8 @@ def test_tasks_run_through_a_failover_and_the_new_leader_knows_them(cluster: Loc
     with Recorder(cluster.address, failover_timeout_s=60.0) as framework:
         framework.run("stays", f"exec sleep {duration}", limit_s=None)
         framework.wait("stays", RUNNING)
+        # It runs as soon as its shell does, which has yet to become the command.
+        wait_until(lambda: processes_with(duration), "the command to run")
         pids = processes_with(duration)
         before = listing(cluster, "frameworks")["frameworks"][0]
         ages = ages_of(cluster)

@@ -4,8 +4,10 @@
 anything but None, numbers, strings and bytes is a `Ref`, the number of another node. So cycles and shared objects are kept,
 and chains of references may have any length. (`pickle` follows them by recursion, and calls whatever a file names.)
 
-`restore` makes objects of classes, and looks up functions, of the modules that its caller allows; it calls only the
-constructors of structs. A function is stored by module and name, so a closure cannot be written down.
+`restore` must be safe with a file from anybody, although methods of what it makes are called later. It makes objects of
+classes, and looks up functions, of the modules that its caller allows, and calls only the constructors of structs. A method
+is a function of such a class, bound to an object; no attribute of an object takes the place of a method of its class. A
+function is stored by module and name, so a closure cannot be written down.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import types
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
@@ -31,6 +34,8 @@ _CONTAINERS: dict[type, str] = {
 }  # fmt: skip
 _BY_NAME = {name: kind for kind, name in _CONTAINERS.items()}
 _MAPPINGS = ("dict", "ordered dict", "counter")
+MAX_NODES = 2_000_000
+"""Most objects in one graph that is read: some gigabytes. A master with 100,000 tasks has about 500,000."""
 
 
 class Ref:
@@ -129,12 +134,15 @@ def _attributes(of: object) -> Iterator[tuple[str, object]]:
 # -- Reading ------------------------------------------------------------------------------------------------------------
 
 
-def restore(nodes: Iterable[Node], is_allowed: Callable[[str], bool]) -> Any:
-    """The root of a graph that `flatten` wrote. `is_allowed(module)`: whether its classes and functions may occur; such modules
-    are imported. Raises `BadInput` for invalid nodes.
+def restore(nodes: Iterable[Node], is_allowed: Callable[[str, str], bool]) -> Any:
+    """The root of a graph that `flatten` wrote. `is_allowed(module, kind)`: whether a `class` or `function` of this module may
+    occur; such modules are imported. Raises `BadInput` for invalid nodes, and for more than `MAX_NODES`.
     """
+    held = list(islice(nodes, MAX_NODES + 1))
+    if len(held) > MAX_NODES:
+        raise BadInput(f"this is not a recorded state: it has more than {MAX_NODES:,} objects")
     try:
-        return _Restoring(list(nodes), is_allowed).root()
+        return _Restoring(held, is_allowed).root()
     except (
         AttributeError,
         ImportError,
@@ -148,7 +156,7 @@ def restore(nodes: Iterable[Node], is_allowed: Callable[[str], bool]) -> Any:
 
 
 class _Restoring:
-    def __init__(self, nodes: list[Node], is_allowed: Callable[[str], bool]) -> None:
+    def __init__(self, nodes: list[Node], is_allowed: Callable[[str, str], bool]) -> None:
         self._nodes = nodes
         self._is_allowed = is_allowed
         self._made: list[Any] = [_MISSING] * len(nodes)
@@ -205,7 +213,7 @@ class _Restoring:
         if kind == "enum":
             return self._class(parts[0], Enum)[parts[1]]
         if kind == "method":
-            return getattr(self._value(parts[0]), parts[1])
+            return self._method(*parts)
         if kind == "path":
             return PurePath(parts[0])
         if kind == "atom" and type(parts[0]) in _ATOMS:
@@ -218,11 +226,24 @@ class _Restoring:
             raise BadInput(f"this is not a recorded state: {found!r} is not a {base.__name__}")
         return found
 
+    def _method(self, part: object, name: str) -> Any:
+        """A function of the object's class, bound to it. An attribute of the object itself is none, nor is anything of a class
+        of another module: a path has attributes that lead to the module `os`.
+        """
+        of = self._value(part)
+        function = next((base.__dict__[name] for base in type(of).__mro__ if name in base.__dict__), None)
+        is_ours = self._is_allowed(type(of).__module__, "class")
+        if not is_ours or not isinstance(function, types.FunctionType) or _is_special(name):
+            raise BadInput(f"this is not a recorded state: {name!r} is not a method of a {type(of).__name__}")
+        return types.MethodType(function, of)
+
     def _named(self, kind: str, module: str, name: str) -> Any:
-        if not self._is_allowed(module):
-            raise BadInput(f"this is not a recorded state: {module} does not belong in one")
+        if kind not in ("class", "function") or not self._is_allowed(module, kind):
+            raise BadInput(f"this is not a recorded state: a {kind} of {module} does not belong in one")
         found: Any = importlib.import_module(module)
         for part in name.split("."):
+            if _is_special(part):
+                raise BadInput(f"this is not a recorded state: {name} is not a name in {module}")
             found = getattr(found, part)
         wanted = {"class": type, "function": types.FunctionType}[kind]
         if not isinstance(found, wanted) or found.__module__ != module:
@@ -245,6 +266,7 @@ class _Restoring:
                 made[self._value(key)] = self._value(part)
         elif kind == "object":
             for key, part in zip(parts[1::2], parts[2::2], strict=True):
+                _check_attribute(type(made), key)
                 object.__setattr__(made, key, self._value(part))
 
     def _has_objects_as_keys(self, number: int) -> bool:
@@ -252,6 +274,19 @@ class _Restoring:
         if kind not in (*_MAPPINGS, "set"):
             return False
         return any(type(key) is Ref for key in (parts if kind == "set" else parts[::2]))
+
+
+def _is_special(name: str) -> bool:
+    """A name like `__class__`, from which one reaches anything."""
+    return name.startswith("__") and name.endswith("__")
+
+
+def _check_attribute(cls: type, name: str) -> None:
+    """Raises `BadInput` for an attribute that would stand in for something that its class defines, such as a method."""
+    defined = next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
+    is_value = isinstance(defined, (*_ATOMS, types.MemberDescriptorType))
+    if _is_special(name) or not is_value:
+        raise BadInput(f"this is not a recorded state: {name!r} is not an attribute of a {cls.__name__}")
 
 
 _MISSING: Any = object()

@@ -21,14 +21,14 @@ import msgspec
 from offerd.daemons.object_graph import Ref, flatten
 
 FORMAT = 1
-REF_CODE = 1
+REF_CODE, REF_BYTES = 1, 4
 """The type of the MessagePack extension that is a `Ref`: four bytes, the number, the most significant first."""
 
 
 def _as_extension(value: object) -> msgspec.msgpack.Ext:
     if type(value) is not Ref:
         raise TypeError(f"{type(value)} in a node")
-    return msgspec.msgpack.Ext(REF_CODE, value.number.to_bytes(4, "big"))
+    return msgspec.msgpack.Ext(REF_CODE, value.number.to_bytes(REF_BYTES, "big"))
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_as_extension)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter, OrderedDict, deque
 from enum import Enum
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from offerd.daemons import object_graph
 from offerd.daemons.object_graph import NotPlain, Ref, flatten, restore
 from offerd.errors import BadInput
 from offerd.messages import ExecutorInfo
@@ -46,7 +48,7 @@ class Shape(msgspec.Struct, frozen=True):
     of: Any = None
 
 
-def anything(_: str) -> bool:
+def anything(_module: str, _kind: str) -> bool:
     return True
 
 
@@ -126,7 +128,7 @@ def test_what_cannot_be_written_down_is_named() -> None:
 def test_only_what_is_allowed_is_made_and_nothing_is_called() -> None:
     nodes = list(flatten(Node(a=Shape([]))))
     with pytest.raises(BadInput, match="does not belong in one"):
-        restore(nodes, lambda module: module != __name__)
+        restore(nodes, lambda module, _: module != __name__)
     made: list[str] = []
 
     class Planted:
@@ -152,4 +154,59 @@ def test_only_what_is_allowed_is_made_and_nothing_is_called() -> None:
 )  # fmt: skip
 def test_invalid_nodes_are_bad_input(nodes: Any) -> None:
     with pytest.raises(BadInput, match="not a recorded state"):
-        restore(nodes, lambda module: module == __name__)
+        restore(nodes, lambda module, _: module == __name__)
+
+
+class WithMethod:
+    kept = 0
+
+    def get(self, key: object) -> object:
+        return key
+
+
+def method_of(part: Any, name: str) -> list[list[Any]]:
+    return [["method", part, name], ["object", Ref(2)], ["class", __name__, "WithMethod"], ["path", "x"]]
+
+
+def test_a_method_comes_back_bound_to_its_object() -> None:
+    box = WithMethod()
+    box.kept = 3
+    back = again([box.get, box])
+    assert back[0].__self__ is back[1]
+    assert (back[0](5), back[1].kept) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        method_of(Ref(3), "_flavour"),  # of a path: a way to the module `os`
+        method_of(Ref(1), "__class__"),
+        method_of(Ref(1), "kept"),
+        method_of(Ref(1), "absent"),
+        method_of(Ref(2), "get"),
+        method_of("text", "encode"),
+    ],
+)
+def test_only_functions_of_allowed_classes_are_methods(nodes: Any) -> None:
+    with pytest.raises(BadInput, match="is not a method"):
+        restore(nodes, lambda module, _: module == __name__)
+
+
+@pytest.mark.parametrize("name", ["get", "__class__", "__dict__"])
+def test_no_attribute_takes_the_place_of_what_the_class_defines(name: str) -> None:
+    nodes: list[list[Any]] = [["object", Ref(1), name, 3], ["class", __name__, "WithMethod"]]
+    with pytest.raises(BadInput, match="is not an attribute"):
+        restore(nodes, anything)
+
+
+def test_names_that_lead_out_of_a_module_are_refused() -> None:
+    for name in ("WithMethod.__init_subclass__", "WithMethod.get.__globals__", "__builtins__"):
+        nodes: list[list[Any]] = [["function", __name__, name]]
+        with pytest.raises(BadInput, match="not a recorded state"):
+            restore(nodes, anything)
+
+
+def test_more_objects_than_a_state_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_graph, "MAX_NODES", 100)
+    with pytest.raises(BadInput, match="more than 100 objects"):
+        restore((["list"] for _ in itertools.count()), anything)

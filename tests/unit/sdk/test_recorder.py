@@ -69,7 +69,7 @@ class Daemon:
 def read(path: Path) -> tuple[Header, list[Any]]:
     """A recording's header, and the actions of its core when it is replayed; no actions without a state."""
     with path.open("rb") as file:
-        recording = Recording(file, lambda module: module == __name__)
+        recording = Recording(file, lambda module, _: module == __name__)
         if recording.core is None:
             return recording.header, []
         return recording.header, [actions for _, actions in replay(recording.core, recording.steps())]
