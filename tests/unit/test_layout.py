@@ -533,6 +533,23 @@ def test_a_core_reaches_what_it_imports_also_in_other_packages(tmp_path: Path) -
     assert not {"offerd_master.daemon", "offerd_linux.process_ids"} & reached
 
 
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_the_folders_of_a_package_import_each_other_one_way(package: str) -> None:
+    modules = modules_of(packages_on_disk()[package])
+    between: dict[str, set[str]] = {}
+    for name, uses in imports_within(modules).items():
+        if modules[name].name != "__init__.py":
+            between.setdefault(place(name), set()).update(place(use) for use in uses if use != package)
+    for name, uses in between.items():
+        uses.discard(name)
+    assert circles(between) == set()
+
+
+def place(module: str) -> str:
+    """The folder that a module lies in; a module at the top of its package is a place by itself."""
+    return module.rpartition(".")[0] if module.count(".") > 1 else module
+
+
 def test_a_planted_circle_of_imports_is_found_also_one_for_types_only(tmp_path: Path) -> None:
     package = tmp_path / "offerd_master"
     package.mkdir()

@@ -45,7 +45,9 @@ class Recording:
         except msgpack.OutOfData:
             raise
         except (TypeError, ValueError, msgpack.UnpackException) as error:  # TypeError: a list as a key
-            raise BadInput(f"the recording cannot be read further: {str(error) or type(error).__name__}") from None
+            raise BadInput(
+                f"the recording cannot be read further: {str(error) or type(error).__name__}"
+            ) from None
 
     def _next(self) -> Any:
         """The same, where the stream must not end."""
