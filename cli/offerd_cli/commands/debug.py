@@ -21,7 +21,8 @@ def command() -> None:
 
     Masters and slaves always keep their latest events in memory. They write them when an error occurs, or on SIGUSR2: a master
     into the directory `recordings` of its --state-dir, a slave into that of its --work-dir. A recording holds what tasks were
-    given, including passwords in their environment: whoever can read the file can read the passwords.
+    given, including passwords in their environment, and that of a slave also its executors' tokens: whoever can read the file
+    can read these. The secrets of file servers are left out.
     """
 
 
@@ -52,6 +53,8 @@ def record(*, for_s: float, slave: str, master: str, as_json: bool) -> None:
 
     The recording begins before the request if the daemon still has earlier events in memory. It is on the daemon's own host,
     where root and the daemon's user can read it. This needs an operator's key.
+
+    It holds what tasks were given, including passwords in their environment; look into it before you send it to others.
     """
     from offerd.operator import OperatorClient
     from offerd.values.screen_text import printable

@@ -63,8 +63,10 @@ class NotPlain(OfferdError):
 # -- Writing ------------------------------------------------------------------------------------------------------------
 
 
-def flatten(root: object) -> Iterator[Node]:
-    """The nodes of all objects that `root` reaches, its own first. Raises `NotPlain`."""
+def flatten(root: object, stand_in: Callable[[object], object] = lambda of: of) -> Iterator[Node]:
+    """The nodes of all objects that `root` reaches, its own first. Raises `NotPlain`. `stand_in` returns what to write down in
+    place of an object: the object itself, or a struct of numbers, strings and bytes.
+    """
     numbers: dict[int, int] = {}
     objects: list[object] = []
 
@@ -80,7 +82,7 @@ def flatten(root: object) -> Iterator[Node]:
     if value(root) is root:
         yield ["atom", root]
     for each in objects:  # grows in this loop
-        yield _node(each, value)
+        yield _node(stand_in(each), value)
 
 
 def _node(of: object, value: Callable[[object], object]) -> Node:

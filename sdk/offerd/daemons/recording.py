@@ -6,7 +6,8 @@ A core is deterministic, so these give everything that it did: `replay` repeats 
     [kind, ...] ...             the nodes of the state (`offerd.daemons.object_graph`), then None; only if `is_whole`
     [now, [node, ...]] ...      the events in order, each a graph of its own; None is a tick
 
-`offerd.daemons.recording_reader` reads it.
+`offerd.daemons.recording_reader` reads it. The secrets of file servers, and the keys that are made of them, are left out:
+zeros stand for them, so a replay gives the same actions but for these.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from offerd.daemons.object_graph import Ref, flatten
+from offerd.files_access import FilesAccess, FilesSecret
 
 FORMAT = 1
 REF_CODE, REF_BYTES = 1, 4
@@ -32,6 +34,16 @@ def _as_extension(value: object) -> msgspec.msgpack.Ext:
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_as_extension)
+
+
+_SECRETS: dict[type, str] = {FilesSecret: "secret", FilesAccess: "key"}
+
+
+def _without_secret(of: object) -> object:
+    field = _SECRETS.get(type(of))
+    if field is None:
+        return of
+    return msgspec.structs.replace(of, **{field: bytes(len(getattr(of, field)))})  # type: ignore[type-var]
 
 
 class Core(Protocol):
@@ -109,7 +121,7 @@ class Ring:
 def pack_state(core: object) -> Iterator[bytes]:
     """The state of a core as it stands in a stream, node by node. Raises `NotPlain`."""
     pack = _ENCODER.encode
-    yield from map(pack, flatten(core))
+    yield from map(pack, flatten(core, _without_secret))
     yield pack(None)
 
 
@@ -120,4 +132,4 @@ def pack(header: Header, state: Iterable[bytes], steps: Iterable[Step]) -> Itera
     if header.is_whole:
         yield from state
     for step in steps:
-        yield pack([step.now, None if step.event is None else list(flatten(step.event))])
+        yield pack([step.now, None if step.event is None else list(flatten(step.event, _without_secret))])

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from msgspec.structs import replace
 
 from helpers.recorded_core import RecordedCore
 from helpers.sim_cluster import World
@@ -16,7 +17,12 @@ from offerd.daemons.object_graph import flatten
 from offerd.daemons.recording import FORMAT, Header, Ring, Step, pack, pack_state
 from offerd.daemons.recording_reader import Recording, replay
 from offerd.errors import BadInput
+from offerd.files_access import FilesSecret, access_to
+from offerd.ids import PeerID
+from offerd.messages import RegisterSlave, SlaveInfo
+from offerd.resources import Resources
 from offerd_cli.replaying import is_part
+from offerd_master.core.events import Received
 
 
 def header(first: int = 0, *, is_whole: bool = True) -> Header:
@@ -49,6 +55,26 @@ def test_a_masters_recording_gives_the_same_actions_again(seed: int) -> None:
     assert len(again) > 50
     assert again == answers
     assert not recording.is_cut
+
+
+def test_the_secrets_of_file_servers_are_left_out_of_states_and_events() -> None:
+    secret = FilesSecret(b"s" * 32, 7, "ab")
+    access = access_to(secret.secret, 7, "10.0.0.9:80", "ab", "alice", operator=False)
+    info = SlaveInfo("node1", Resources.parse("cpus=1"))
+    event = Received(PeerID(b"p"), RegisterSlave(info, files=secret), "")
+    core = {"files": secret, "files_accesses": {"owner:alice": access}}
+    data = b"".join(pack(header(), list(pack_state(core)), [Step(1.0, event)]))
+    assert secret.secret not in data
+    assert access.key not in data
+    recording = Recording(io.BytesIO(data), is_part)
+    without = replace(secret, secret=bytes(32))
+    assert recording.core == {
+        "files": without,
+        "files_accesses": {"owner:alice": replace(access, key=bytes(32))},
+    }
+    assert [step.event for step in recording.steps()] == [
+        Received(PeerID(b"p"), RegisterSlave(info, files=without), "")
+    ]
 
 
 def test_a_truncated_recording_can_be_read_up_to_there() -> None:
