@@ -34,7 +34,13 @@ def _io_max(text: str) -> tuple[str, tuple[tuple[str, int], ...]]:
         key, _, amount = part.partition("=")
         if key not in _RATES:
             raise BadInput(f"--io-max {text!r}: {key!r} is not one of {', '.join(_RATES)}")
-        number = parse_amount("disk", amount) if _RATES[key] else int(amount) if amount.isdecimal() else 0
+        number = (
+            parse_amount("disk", amount, f"--io-max {text!r}: {key}")
+            if _RATES[key]
+            else int(amount)
+            if amount.isdecimal()
+            else 0
+        )
         if number <= 0:
             raise BadInput(f"--io-max {text!r}: {key} must be a number above 0")
         rates.append((key, number))

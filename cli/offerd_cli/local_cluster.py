@@ -45,6 +45,7 @@ from offerd.resources import Resources
 from offerd_cli import zookeeper
 from offerd_cli.local_keys import LocalKeys
 from offerd_cli.sweep import MARK, sweep
+from offerd_cli.units import parse_amount
 from offerd_linux.exits import exit_words
 from offerd_slave.removal import try_to_remove
 
@@ -188,9 +189,7 @@ class LocalCluster:
         self._zk = zk
         self._number = slaves
         self._port = port
-        self.slave_resources = Resources.parse(
-            f"cpus={cpus or _fair_cpus(slaves)},mem={mem or _fair_mem(slaves)}"
-        )
+        self.slave_resources = _resources(cpus or str(_fair_cpus(slaves)), mem or _fair_mem(slaves))
         self._slave_words = ["--http-port", "0", "--ephemeral", "--die-with-parent", *slave_options]
         said = {"--isolation": isolation, "--short-limit": short_limit, "--long-fraction": long_fraction}
         for option, value in said.items():
@@ -485,6 +484,12 @@ def _without_name(line: str) -> str:
 
 def _is_written(file: Path) -> bool:
     return file.exists() and file.read_text().strip() != ""
+
+
+def _resources(cpus: str, mem: str) -> Resources:
+    """What each slave offers. Raises `BadInput`."""
+    amounts = {"cpus": parse_amount("cpus", cpus, "--cpus"), "mem": parse_amount("mem", mem, "--mem")}
+    return Resources({name: amount for name, amount in amounts.items() if amount})
 
 
 def _fair_cpus(slaves: int) -> int:

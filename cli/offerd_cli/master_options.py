@@ -13,7 +13,6 @@ from offerd.credentials.keys import read_secret
 from offerd.errors import BadInput
 from offerd.masters.leader import parse_zookeeper
 from offerd.masters.zookeeper_access import read_access
-from offerd.resources import Resources
 from offerd_cli.master_file import MasterFile, policy
 from offerd_cli.option_tables import (
     DIRECTORY,
@@ -27,6 +26,7 @@ from offerd_cli.option_tables import (
     Setting,
     number,
 )
+from offerd_cli.units import parse_resources
 from offerd_master.allocation.policy import Policy
 from offerd_master.options import MasterOptions
 
@@ -44,7 +44,7 @@ def _session_timeout(option: str, seconds: float) -> float:
 _SECRET = replace(FILE, read=lambda _, path: read_secret(path))
 _ACCESS = replace(FILE, read=lambda _, path: read_access(path))
 _ZOOKEEPER = Kind("HOST:PORT,.../PATH", read=lambda _, text: parse_zookeeper(text))
-_RESOURCES = Kind("RESOURCES", read=lambda _, text: Resources.parse(text))
+_RESOURCES = Kind("RESOURCES", read=parse_resources)
 
 IP = Setting("ip", "--ip", TEXT, "Address to listen on.", "ADDRESS")
 LISTENING_PORT = Setting("port", "--port", PORT, "Port to listen on; 0 takes a free one.")

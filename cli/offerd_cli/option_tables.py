@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import click
 
-from offerd_cli.options import DURATION, FRACTION
+from offerd_cli.options import DURATION, FRACTION, WholeNumber
 from offerd_cli.units import exact_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,14 +38,14 @@ TEXT = Kind()
 FLAG = Kind(is_flag=True)
 TIME = Kind("DURATION", DURATION, write=exact_duration)
 PART = Kind("FRACTION", FRACTION)
-PORT = Kind("N", click.IntRange(0, 65535))
+PORT = Kind("N", WholeNumber(0, 65535))
 FILE = Kind("FILE", click.Path(path_type=Path))
 DIRECTORY = Kind("DIR", click.Path(path_type=Path))
 
 
 def number(least: int) -> Kind:
     """A whole number, at least `least`."""
-    return Kind("N", click.IntRange(least))
+    return Kind("N", WholeNumber(least))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

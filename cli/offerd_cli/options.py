@@ -39,6 +39,17 @@ class Duration(_FloatParam):
 DURATION = Duration()
 
 
+class WholeNumber(click.IntRange):
+    """A whole number within bounds; click itself calls it an "integer range"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(super().convert(value, None, None))
+        except click.BadParameter:
+            bounds = f"{self.min} or more" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"{str(value)!r} is not a whole number, {bounds}", param, ctx)
+
+
 class Fraction(click.FloatRange):
     """A number from 0 to 1. `nan` must be refused by name: every comparison with it is false, so no range refuses it."""
 

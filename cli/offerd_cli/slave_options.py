@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from offerd.errors import BadInput
-from offerd.resources import Resources, format_scalar
+from offerd.resources import format_scalar
 from offerd_cli.limit_options import LIMITS
 from offerd_cli.option_tables import (
     DIRECTORY,
@@ -26,7 +26,7 @@ from offerd_cli.option_tables import (
     Setting,
     number,
 )
-from offerd_cli.units import parse_amount, parse_pairs
+from offerd_cli.units import parse_amount, parse_pairs, parse_resources
 from offerd_slave.options import SlaveOptions
 
 MIN_LOG_BYTES = 4096
@@ -43,7 +43,7 @@ def default_work_dir() -> Path:
 
 def _log_bytes(option: str, text: str) -> int:
     """Read `10M` as bytes; a size too small for a useful log is refused."""
-    size = parse_amount("disk", text)
+    size = parse_amount("disk", text, option)
     if size < MIN_LOG_BYTES:
         raise BadInput(f"{option} {text} is less than 4K; give logs some room")
     return size
@@ -55,7 +55,7 @@ def _size_or_max(resource: str) -> Kind:
     def read(option: str, text: str) -> int:
         if text == "max":
             return 0
-        if (size := parse_amount(resource, text)) < MIN_TASK_BYTES:
+        if (size := parse_amount(resource, text, option)) < MIN_TASK_BYTES:
             raise BadInput(f"{option} {text} is less than 1M; give tasks some room, or max for no limit")
         return size
 
@@ -63,8 +63,8 @@ def _size_or_max(resource: str) -> Kind:
 
 
 _LOG_SIZE = Kind("SIZE", read=_log_bytes, write=partial(format_scalar, "disk"))
-_DISK = Kind("SIZE", read=lambda _, text: parse_amount("disk", text))
-_RESOURCES = Kind("RESOURCES", read=lambda _, text: Resources.parse(text))
+_DISK = Kind("SIZE", read=lambda option, text: parse_amount("disk", text, option))
+_RESOURCES = Kind("RESOURCES", read=parse_resources)
 _PAIRS = Kind("K=V,...", read=lambda option, text: parse_pairs([text], option, commas=True))
 _PATTERNS = Kind("PATTERN,...", read=lambda _, text: tuple(word for word in text.split(",") if word))
 _PULL = Kind(type=click.Choice(["never", "if-absent", "always"]))

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from offerd.errors import BadInput
+from offerd.errors import BadInput, BadResources
 from offerd.resources import Resources, format_scalar, parse_scalar
 from offerd.wire.posix_text import word_of
 
@@ -70,14 +70,32 @@ def format_quantity(name: str, amount: int) -> str:
     return format_scalar(name, amount)
 
 
-def parse_amount(name: str, text: str) -> int:
+def parse_amount(name: str, text: str, option: str) -> int:
     """Millicpus or bytes from an option such as `--cpus 0.5` or `--mem 128M`. Raises `BadResources`, which is `BadInput`."""
-    return parse_scalar(name, text)
+    try:
+        return parse_scalar(name, text)
+    except BadResources as error:
+        fault = str(error).removeprefix(f"resources: {name}={text}").replace(f"{name}=", "")
+        raise BadResources(f"{option} {text}{fault}") from None
+
+
+def parse_resources(option: str, text: str) -> Resources:
+    """Resources from an option such as `--resources cpus=4,mem=8G`. Raises `BadResources`, which is `BadInput`."""
+    try:
+        return Resources.parse(text)
+    except BadResources as error:
+        raise BadResources(f"{option}: {str(error).removeprefix('resources: ')}") from None
+
+
+def check_size(cpus: str, mem: str) -> None:
+    """Raise `BadInput` for a `--cpus` or `--mem` that cannot be read: a job that reads them later does not know the options."""
+    parse_amount("cpus", cpus, "--cpus")
+    parse_amount("mem", mem, "--mem")
 
 
 def task_resources(cpus: str, mem: str) -> Resources:
     """The resources of one task. Raises `BadInput` for amounts that cannot be read, or if all are zero."""
-    scalars = {"cpus": parse_amount("cpus", cpus), "mem": parse_amount("mem", mem)}
+    scalars = {"cpus": parse_amount("cpus", cpus, "--cpus"), "mem": parse_amount("mem", mem, "--mem")}
     resources = Resources({name: amount for name, amount in scalars.items() if amount})
     if not resources:
         raise BadInput("a task needs some resources; give an amount above zero with --cpus or --mem")

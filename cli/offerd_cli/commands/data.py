@@ -8,7 +8,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd_cli.fitting import Column
-from offerd_cli.options import master_option
+from offerd_cli.options import WholeNumber, master_option
 from offerd_cli.render import FittedTable
 from offerd_cli.screen import say
 from offerd_cli.units import format_bytes, format_duration, parse_amount
@@ -33,7 +33,7 @@ def command() -> None:
 @command.command(short_help="Place files as a data set.")
 @click.option(
     "--replicas",
-    type=click.IntRange(1, 100),
+    type=WholeNumber(1, 100),
     default=2,
     metavar="N",
     help="Number of slaves that hold each block.  [default: 2, or 1 on one slave]",
@@ -67,7 +67,7 @@ def put(
     on = blocks.hosts(master)
     if context.get_parameter_source("replicas") is click.core.ParameterSource.DEFAULT:
         replicas = min(replicas, len(on)) or 1
-    block_bytes = parse_amount("disk", block_size)
+    block_bytes = parse_amount("disk", block_size, "--block-size")
     if not 0 < block_bytes <= blocks.MAX_BLOCK_BYTES:
         raise BadInput(f"--block-size {block_size} is out of range; give 1K to 1G")
     began = time.monotonic()

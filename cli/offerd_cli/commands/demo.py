@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from offerd_cli.options import WholeNumber
 from offerd_cli.slave_options import ISOLATION, LOCAL_SLAVES
 
 
@@ -12,7 +13,7 @@ from offerd_cli.slave_options import ISOLATION, LOCAL_SLAVES
 )
 @click.option(
     "--slaves",
-    type=click.IntRange(1, 50),
+    type=WholeNumber(1, 50),
     default=3,
     show_default=True,
     metavar="N",

@@ -15,7 +15,7 @@ from offerd.credentials.keys import KEY_VARIABLE, MASTER_KEY_VARIABLE
 from offerd.masters.clusters import MASTER_VARIABLE
 from offerd_cli.local_cluster import LocalCluster
 from offerd_cli.master_options import LISTENING_PORT, MASTER
-from offerd_cli.options import json_option
+from offerd_cli.options import WholeNumber, json_option
 from offerd_cli.screen import say
 from offerd_cli.slave_options import LOCAL_SLAVES
 from offerd_cli.units import format_quantity
@@ -28,7 +28,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.command(short_help="Start a whole cluster on this host, until Ctrl-C.")
 @click.option(
     "--slaves",
-    type=click.IntRange(0, 500),
+    type=WholeNumber(0, 500),
     default=1,
     show_default=True,
     metavar="N",
@@ -36,7 +36,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 )
 @click.option(
     "--masters",
-    type=click.IntRange(1, 9),
+    type=WholeNumber(1, 9),
     default=1,
     show_default=True,
     metavar="N",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from offerd_cli.options import master_option
+from offerd_cli.options import WholeNumber, master_option
 from offerd_cli.task_options import TaskOptions, task_options
 from offerd_cli.units import traveling
 
@@ -19,14 +19,14 @@ from offerd_cli.units import traveling
 @click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="N",
     help="Largest number of tasks that run at once.  [default: as many as the cluster offers]",
 )
 @click.option("-k", "--keep-order", is_flag=True, help="Print the outputs in the order of the arguments.")
 @click.option(
     "--retries",
-    type=click.IntRange(0, 1000),
+    type=WholeNumber(0, 1000),
     default=0,
     show_default=True,
     metavar="N",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, master_option
+from offerd_cli.options import DURATION, WholeNumber, master_option
 from offerd_cli.task_options import name_option, placement_options, read_attributes
-from offerd_cli.units import own_umask, parse_amount, parse_pairs
+from offerd_cli.units import check_size, own_umask, parse_amount, parse_pairs
 
 MAX_REDUCES = 10_000
 REDUCES = ("mapreduce.job.reduces", "mapred.reduce.tasks")
@@ -118,7 +118,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
 )
 @click.option(
     "--reduces",
-    type=click.IntRange(0, MAX_REDUCES),
+    type=WholeNumber(0, MAX_REDUCES),
     metavar="N",
     help="Number of reduce tasks, and so of part files; 0 means no reducer.  [default: 1]",
 )
@@ -172,7 +172,7 @@ def number_of_reduces(option: int | None, properties: Mapping[str, str]) -> int:
 )
 @click.option(
     "--attempts",
-    type=click.IntRange(1, 100),
+    type=WholeNumber(1, 100),
     default=4,
     show_default=True,
     metavar="N",
@@ -223,6 +223,7 @@ def command(
     from offerd_frameworks import mapreduce
     from offerd_frameworks.mapreduce import keys
 
+    check_size(cpus, mem)
     properties = parse_pairs(defines, "--define")
     check_properties(properties)
     environment = {key.replace(".", "_").replace("-", "_"): value for key, value in properties.items()}
@@ -238,7 +239,7 @@ def command(
             name=name,
             cpus=cpus,
             mem=mem,
-            block_bytes=parse_amount("disk", block_size) if block_size else None,
+            block_bytes=parse_amount("disk", block_size, "--block-size") if block_size else None,
             time_limit_s=time_limit,
             delay_s=locality_wait,
             max_attempts=attempts,

@@ -9,7 +9,7 @@ import click
 
 from offerd_cli.master_file import MasterFile, take_file
 from offerd_cli.master_options import MASTER, master_options, policy_options
-from offerd_cli.options import die_with_parent_option, no_start_option
+from offerd_cli.options import WholeNumber, die_with_parent_option, no_start_option
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that makes the offers.")
@@ -98,7 +98,7 @@ def command(
 )
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535),
+    type=WholeNumber(1, 65535),
     default=5060,
     show_default=True,
     metavar="N",

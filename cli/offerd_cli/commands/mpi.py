@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from offerd.errors import BadInput
-from offerd_cli.options import DURATION, given, master_option
+from offerd_cli.options import DURATION, WholeNumber, given, master_option
 from offerd_cli.task_options import (
     env_option,
     name_option,
@@ -26,7 +26,7 @@ from offerd_cli.units import task_resources, traveling
 @click.option(
     "-n",
     "--ranks",
-    type=click.IntRange(1, 100_000),
+    type=WholeNumber(1, 100_000),
     metavar="N",
     help="Number of ranks, each of them a process; needed with a program.  [default: none]",
 )
@@ -38,7 +38,7 @@ from offerd_cli.units import task_resources, traveling
 )
 @click.option(
     "--per-slave",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="N",
     help="Largest number of ranks on one slave; 1 spreads them.  [default: as many as fit]",
 )
@@ -50,7 +50,7 @@ from offerd_cli.units import task_resources, traveling
 )
 @click.option(
     "--resubmit",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=0,
     show_default=True,
     metavar="N",

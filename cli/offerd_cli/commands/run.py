@@ -8,7 +8,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd.tasks import standard_streams
-from offerd_cli.options import master_option
+from offerd_cli.options import WholeNumber, master_option
 from offerd_cli.task_options import TaskOptions, task_options
 from offerd_cli.units import traveling
 
@@ -21,7 +21,7 @@ from offerd_cli.units import traveling
 @click.option(
     "-n",
     "--instances",
-    type=click.IntRange(1, 100_000),
+    type=WholeNumber(1, 100_000),
     default=1,
     show_default=True,
     metavar="N",

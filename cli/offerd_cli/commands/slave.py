@@ -9,7 +9,7 @@ import click
 
 from offerd.errors import BadInput
 from offerd_cli.config_file import take_config
-from offerd_cli.options import DURATION, die_with_parent_option, master_option, no_start_option
+from offerd_cli.options import DURATION, WholeNumber, die_with_parent_option, master_option, no_start_option
 from offerd_cli.slave_options import SLAVE, default_work_dir, slave_options
 
 work_dir_option = click.option(
@@ -125,7 +125,7 @@ def command(
 )
 @click.option(
     "--http-port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     metavar="N",
     help="Port on which sandbox files are served; 0 takes a free one.  [default: 5051]",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from offerd.errors import OfferdError
-from offerd_cli.options import DURATION, json_option, master_option
+from offerd_cli.options import DURATION, WholeNumber, json_option, master_option
 
 
 @click.group(short_help="Make the tokens by which hosts and people join the cluster.")
@@ -39,7 +39,7 @@ def command() -> None:
 )
 @click.option(
     "--uses",
-    type=click.IntRange(1, 1_000_000),
+    type=WholeNumber(1, 1_000_000),
     default=1,
     show_default=True,
     metavar="N",

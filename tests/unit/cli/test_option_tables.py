@@ -129,7 +129,7 @@ def test_a_default_in_seconds_is_shown_as_it_may_be_typed(seconds: float) -> Non
     [
         ("slave --log-size 1K", "--log-size 1K is less than 4K; give logs some room"),
         ("slave --disk-per-task 1K", "--disk-per-task 1K is less than 1M"),
-        ("slave --default-task-mem 8", "mem=8 has no unit"),
+        ("slave --default-task-mem 8", "--default-task-mem 8 has no unit"),
         ("slave --kill-grace 40s", "--kill-grace 40s is longer than --max-kill-grace 30s"),
         ("slave --gc-disk-headroom nan", "nan is not a number from 0 to 1"),
         ("local --long-fraction nan", "nan is not a number from 0 to 1"),
