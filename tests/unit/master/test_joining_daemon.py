@@ -165,6 +165,10 @@ def test_a_token_an_enrolled_key_and_a_revocation_all_outlive_the_master(running
 def test_a_used_a_late_and_an_altered_token_get_no_connection_and_are_counted(running: Running) -> None:
     used, late = running.token(), running.token(ttl_s=0.01)
     running.join(used, "host7", running.new_keys())
+    with running.as_one("ops") as ops:
+        wait_until(
+            lambda: ops.say(om.GetTokens()) == om.Tokens([]), "the one to be used up, the other to expire"
+        )
     before, _ = refused(running)
     assert not is_let_in(running, used)
     assert not is_let_in(running, late)
