@@ -2,10 +2,11 @@
 
     scheduler --DEALER--> master <--DEALER-- slave <--path socket-- executor
 
-Who may send which message to whom is a table in `docs/reference/protocol.md`; each section here has the messages that go one
-way only. Every message is a frozen msgspec struct and travels as a MessagePack array `[name, field, field, ...]`; a frame is
-`[epoch, [message, ...]]` (`offerd.wire.codec`). A function of the same name in snake case handles it. What messages carry is in
-`offerd.descriptions`. The rest of the protocol is in `operator_messages` and in the folder `protocol/`.
+Who may send which message to whom is a table in `docs/reference/protocol.md`: a message may go more ways than the
+section here says in which it stands. Every message is a frozen msgspec struct and travels as a MessagePack array
+`[name, field, field, ...]`; a frame is `[epoch, [message, ...]]` (`offerd.wire.codec`). A function of the same name in
+snake case handles it. What messages carry is in `offerd.descriptions`. The rest of the protocol is in
+`operator_messages` and in the folder `protocol/`.
 
 Between versions a field may be **added at the end, with a default**: readers skip fields that they do not know and take
 the default for missing ones. No field is ever renamed, moved or removed; a test compares with a record. A frame with an
@@ -302,7 +303,7 @@ class FrameworkRefused(Message, frozen=True):
     """What is wrong and what to do, in a line for people."""
 
 
-# -- Both ways between master and its peers -----------------------------------------------------------------------------
+# -- Signs of life and refusals between a master and its peers ----------------------------------------------------------
 
 
 class Ping(Message, frozen=True):
