@@ -179,6 +179,7 @@ def test_ctrl_c_kills_running_tasks(cluster: LocalCluster) -> None:
     assert err.count(b"killing") == 1
 
 
-def test_no_arguments_are_no_work_and_no_error(cluster: LocalCluster) -> None:
+def test_no_arguments_are_no_work_and_no_error_but_a_note(cluster: LocalCluster) -> None:
     done = offerd(cluster, "map", "--", "true", ":::")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    said = b"offerd map: there are no arguments, so nothing was run\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", said)
