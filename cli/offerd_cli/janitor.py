@@ -3,7 +3,7 @@
 The owner holds the other end of stdin; at end of file the owner is gone. Its daemons then end by themselves, since the kernel
 sends them a signal when their parent dies. After a grace the janitor kills what is left, removes the directory, and removes the
 cluster's name from the store of credentials in the directory STORE. If the owner has cleaned up itself, there is no directory
-and nothing to do. Until then it imports only the standard library, since it lives as long as the cluster.
+and nothing to do. Until then it imports no library, since it lives as long as the cluster.
 """
 
 from __future__ import annotations

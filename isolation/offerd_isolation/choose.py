@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from offerd.daemons.chosen_modules import load, names
+from offerd.daemons.chosen_modules import Kind, load
 from offerd.errors import BadInput
 from offerd_isolation.base import DEFAULT_OPTIONS, Isolation, IsolationOptions
 
-GROUP = "offerd.isolation"
-OWN: Mapping[str, str] = {
-    "cgroups": "offerd_isolation.cgroups.module:CgroupsIsolation",
-    "docker": "offerd_isolation.docker.module:DockerIsolation",
-    "noop": "offerd_isolation.noop:NoopIsolation",
-}
+KIND = Kind(
+    "isolation module",
+    "offerd.isolation",
+    {
+        "cgroups": "offerd_isolation.cgroups.module:CgroupsIsolation",
+        "docker": "offerd_isolation.docker.module:DockerIsolation",
+        "noop": "offerd_isolation.noop:NoopIsolation",
+    },
+    more=("auto",),
+)
 BEST_FIRST = ("cgroups", "docker", "noop")
 """The order in which `auto` tries them; modules of third parties are only used when they are named."""
 
 
 def module(name: str) -> type[Isolation]:
     """The installed isolation module of this name. Raises `BadInput` naming those there are, or what is wrong with it."""
-    try:
-        found = load(GROUP, OWN, name, "isolation module")
-    except LookupError:
-        there = ", ".join(names(GROUP, OWN))
-        raise BadInput(f"no isolation module is called {name!r}; there are: {there}, auto") from None
-    if not (isinstance(found, type) and issubclass(found, Isolation)):
-        raise BadInput(f"isolation module {name!r} is not a subclass of offerd_isolation.base.Isolation")
+    found: type[Isolation] = load(KIND, name, Isolation)
     return found
 
 

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from offerd.errors import BadInput
 
 
-def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
-    """The object called `name`: one of `own` (from name to `MODULE:OBJECT`), or the entry point of that name in the group.
-
-    Raises `LookupError` if there is neither; `BadInput`, which calls it a `what`, for an entry point that cannot be imported.
+class Kind(NamedTuple):
+    """A kind of module. `what` it is called; `own`: offerd's own, from name to `MODULE:CLASS`; `group`: the entry points of
+    others; `more`: names beside these that the option takes.
     """
-    if name in own:
-        module, _, attribute = own[name].partition(":")
+
+    what: str
+    group: str
+    own: Mapping[str, str]
+    more: tuple[str, ...] = ()
+
+
+def load(kind: Kind, name: str, base: type) -> Any:
+    """The class called `name`, a subclass of `base`. Raises `BadInput` in one line if there is none, or it cannot be used."""
+    found = _find(kind, name)
+    of = f"{base.__module__}.{base.__qualname__}"
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise BadInput(f"{kind.what} {name!r} is not a subclass of {of}")
+    if missing := ", ".join(sorted(getattr(found, "__abstractmethods__", ()))):
+        raise BadInput(f"{kind.what} {name!r} lacks methods of {of}: {missing}")
+    return found
+
+
+def _find(kind: Kind, name: str) -> Any:
+    if name in kind.own:
+        module, _, attribute = kind.own[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
     # Imported late: it takes 2 MB of memory, which a daemon with a module of offerd's own does not need.
     from importlib.metadata import entry_points
 
-    for point in entry_points(group=group, name=name):
+    for point in entry_points(group=kind.group, name=name):
         try:
             return point.load()
-        except (ImportError, AttributeError, SyntaxError) as error:
-            raise BadInput(f"{what} {name!r} cannot be loaded: {type(error).__name__}: {error}") from None
-    raise LookupError(name)
-
-
-def names(group: str, own: Mapping[str, str]) -> list[str]:
-    """Every name that `load` finds, sorted."""
-    from importlib.metadata import entry_points
-
-    return sorted({*own, *(point.name for point in entry_points(group=group))})
+        except Exception as error:  # marked: code of another package may raise anything
+            raise BadInput(
+                f"{kind.what} {name!r} cannot be loaded: {type(error).__name__}: {error}"
+            ) from None
+    installed = {*kind.own, *(point.name for point in entry_points(group=kind.group))}
+    there = ", ".join((*sorted(installed), *kind.more))
+    raise BadInput(f"no {kind.what} is called {name!r}; there are: {there}")

@@ -204,7 +204,7 @@ def test_a_resource_that_no_slave_has_any_more_counts_for_nothing() -> None:
 
 
 def test_a_module_that_is_not_installed_is_named_with_those_that_are() -> None:
-    with pytest.raises(BadInput, match=r"no allocation module 'nope'; installed: .*drf"):
+    with pytest.raises(BadInput, match=r"no allocation module is called 'nope'; there are: drf"):
         load_allocator("nope", Policy())
     assert isinstance(load_allocator("drf", Policy()), DrfAllocator)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from offerd.daemons.chosen_modules import load, names
+from offerd.daemons.chosen_modules import Kind, load
 from offerd.errors import BadInput
 from offerd_isolation import choose as isolation
 from offerd_master.allocation import choose as allocation
 from offerd_master.allocation.policy import Policy
 
-OWN = {"mine": "fractions:Fraction"}
+TESTED = Kind("module", "offerd.tested", {"mine": "fractions:Fraction"})
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("theirs")
 def test_a_module_of_another_package_is_found_by_its_entry_point() -> None:
-    assert load("offerd.tested", OWN, "theirs", "module").__name__ == "Theirs"
-    assert names("offerd.tested", OWN) == ["mine", "theirs"]
+    assert load(TESTED, "theirs", object).__name__ == "Theirs"
 
 
 @pytest.mark.usefixtures("theirs")
 def test_no_other_package_takes_the_place_of_a_module_of_offerd() -> None:
-    assert load("offerd.tested", OWN, "mine", "module").__name__ == "Fraction"
+    assert load(TESTED, "mine", object).__name__ == "Fraction"
 
 
-def test_an_unknown_name_is_a_lookup_error() -> None:
-    with pytest.raises(LookupError):
-        load("offerd.tested", OWN, "nobodys", "module")
+@pytest.mark.usefixtures("theirs")
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    with pytest.raises(BadInput, match=r"^no module is called 'nobodys'; there are: mine, theirs$"):
+        load(TESTED, "nobodys", object)
 
 
 def test_an_unknown_isolation_module_is_answered_with_those_there_are(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_an_unknown_isolation_module_is_answered_with_those_there_are(tmp_path: 
         isolation.choose("nope", tmp_path)
 
 
-@pytest.mark.parametrize("name", isolation.OWN)
+@pytest.mark.parametrize("name", isolation.KIND.own)
 def test_each_isolation_module_of_offerd_is_found(name: str) -> None:
     assert isolation.module(name).__module__.startswith("offerd_isolation")
 
@@ -80,12 +80,13 @@ def test_the_daemons_load_no_list_of_what_is_installed(tmp_path: Path) -> None:
 
 
 def test_each_allocation_module_of_offerd_is_in_the_table() -> None:
-    assert sorted(allocation.OWN) == ["drf", "lottery", "priority"]
+    assert sorted(allocation.KIND.own) == ["drf", "lottery", "priority"]
 
 
 BROKEN = {
     "absent": ("no_such_module:Thing", "ModuleNotFoundError: No module named 'no_such_module'"),
     "bare": ("their_bare_module:Thing", "AttributeError: .* has no attribute 'Thing'"),
+    "raising": ("their_raising_module:Thing", "ValueError: it does not like this host"),
     "torn": ("their_torn_module:Thing", "SyntaxError: "),
 }
 
@@ -95,6 +96,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package whose entry points cannot be imported, or are of another kind than their group."""
     (tmp_path / "their_bare_module.py").write_text("class Other:\n    def __init__(self): ...\n")
     (tmp_path / "their_torn_module.py").write_text("class Thing(:\n")
+    (tmp_path / "their_raising_module.py").write_text("raise ValueError('it does not like this host')\n")
     (tmp_path / "their_half_module.py").write_text(
         "from offerd_master.allocation.base import Allocator\nclass Half(Allocator): ...\n"
     )
@@ -105,7 +107,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points |= {"evil": "their_bare_module:Other", "half": "their_half_module:Half"}
     lines = "".join(f"{name} = {where}\n" for name, where in points.items())
     (described / "entry_points.txt").write_text(
-        "".join(f"[{group}]\n{lines}" for group in (allocation.GROUP, isolation.GROUP))
+        "".join(f"[{group}]\n{lines}" for group in (allocation.KIND.group, isolation.KIND.group))
     )
     monkeypatch.syspath_prepend(tmp_path)
 
