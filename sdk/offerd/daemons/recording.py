@@ -79,43 +79,60 @@ class Header(NamedTuple):
 
 
 class Ring:
-    """The latest steps of a core, up to a number of steps and of bytes."""
+    """The latest steps of a core, up to a number of steps and of bytes. What is more is dropped with `trim`, once in each turn:
+    noting a step is on the way of every event, and does nothing else.
+    """
 
     def __init__(self, max_steps: int, max_bytes: int) -> None:
         self.max_steps = max_steps
         self.max_bytes = max_bytes
-        self._steps: deque[tuple[float, Any, int]] = deque()
-        self._bytes = 0
-        self._grown = self._total_bytes = 0
-        self.first = 0
+        self._steps: deque[tuple[float, Any]] = deque()
+        self._frames: deque[tuple[int, int]] = deque()
+        """The number of the step that was next when bytes were received, and how many they were."""
+        self._bytes = self._total_bytes = 0
+        self._first = 0
+
+    @property
+    def first(self) -> int:
         """The number of the oldest step that is kept, counted from the daemon's start."""
+        self.trim()
+        return self._first
 
     @property
     def next(self) -> int:
         """The number of the next step."""
-        return self.first + len(self._steps)
+        return self._first + len(self._steps)
 
     def grew(self, size_bytes: int) -> None:
         """So many bytes were received; the events noted next hold them."""
-        self._grown += size_bytes
+        self._frames.append((self.next, size_bytes))
+        self._bytes += size_bytes
 
     def grew_to(self, total_bytes: int) -> None:
         """The same, given the number of bytes received so far in all."""
-        self._grown += total_bytes - self._total_bytes
-        self._total_bytes = total_bytes
+        if total_bytes != self._total_bytes:
+            self.grew(total_bytes - self._total_bytes)
+            self._total_bytes = total_bytes
 
     def note(self, now: float, event: Any) -> None:
         """Call this before the core handles the event, so that an event that makes the core fail is recorded."""
-        self._steps.append((now, event, self._grown))
-        self._bytes += self._grown
-        self._grown = 0
-        while len(self._steps) > self.max_steps or (self._bytes > self.max_bytes and self._steps):
-            self._bytes -= self._steps.popleft()[2]
-            self.first += 1
+        self._steps.append((now, event))
+
+    def trim(self) -> None:
+        """Drop the oldest steps that are too many, or hold too much."""
+        frames, first = self._frames, max(self._first, self.next - self.max_steps)
+        # The bytes of a frame go with its last step, which is the one before the next frame.
+        while frames and (self._bytes > self.max_bytes or (len(frames) > 1 and frames[1][0] <= first)):
+            self._bytes -= frames.popleft()[1]
+            first = max(first, frames[0][0] if frames else self.next)
+        for _ in range(first - self._first):
+            self._steps.popleft()
+        self._first = first
 
     def since(self, number: int) -> Iterator[Step]:
         """The steps from this number on."""
-        return (Step(now, event) for now, event, _ in islice(self._steps, max(0, number - self.first), None))
+        self.trim()
+        return (Step(now, event) for now, event in islice(self._steps, max(0, number - self._first), None))
 
 
 def pack_state(core: object) -> Iterator[bytes]:
