@@ -1,7 +1,7 @@
 """What `--json` prints: one JSON document with these keys. Keys are only ever added.
 
-In resources, scalars are numbers in usual units (`cpus` in cpus, `mem` and `disk` in bytes), ranges are `[[first, last]]`, and
-sets are lists. Durations are in seconds and end in `_s`; amounts of bytes end in `_bytes`. Unknown values are null.
+Resources are in usual units (`offerd.usual_units`). Durations are in seconds and end in `_s`; amounts of bytes end in
+`_bytes`. Unknown values are null.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import click
 
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
-from offerd.resources import BYTE_SCALARS, Resources
+from offerd.usual_units import usual_amounts, usual_resources
 
 Document = dict[str, object]
 
@@ -19,18 +19,6 @@ Document = dict[str, object]
 def print_document(document: Document) -> None:
     """Print one document, indented, on stdout."""
     click.echo(json.dumps(document, indent=2))
-
-
-def resources_document(resources: Resources) -> Document:
-    document: Document = dict(quantities_document(resources.scalars))
-    document.update({name: [list(span) for span in spans] for name, spans in resources.ranges.items()})
-    document.update({name: list(words) for name, words in resources.sets.items()})
-    return document
-
-
-def quantities_document(amounts: dict[str, int]) -> Document:
-    """Scalars in usual units: bytes unchanged, thousandths as decimal numbers."""
-    return {name: amount if name in BYTE_SCALARS else amount / 1000 for name, amount in amounts.items()}
 
 
 def cluster_document(cluster: Cluster) -> Document:
@@ -42,11 +30,11 @@ def cluster_document(cluster: Cluster) -> Document:
         "allocator": cluster.allocator,
         "slaves": cluster.slaves,
         "frameworks": cluster.frameworks,
-        "total": resources_document(cluster.total),
-        "usable": quantities_document(cluster.usable),
-        "withheld": resources_document(cluster.withheld),
-        "used": resources_document(cluster.used),
-        "offered": resources_document(cluster.offered),
+        "total": usual_resources(cluster.total),
+        "usable": usual_amounts(cluster.usable),
+        "withheld": usual_resources(cluster.withheld),
+        "used": usual_resources(cluster.used),
+        "offered": usual_resources(cluster.offered),
         "tasks": dict(cluster.tasks),
         "dropped_peers": cluster.dropped_peers,
         "refused": cluster.refused,
@@ -64,10 +52,10 @@ def slave_document(slave: SlaveSummary) -> Document:
         "disk_full": slave.disk_full,
         "isolation": slave.info.isolation,
         "attributes": dict(slave.info.attributes),
-        "total": resources_document(slave.info.resources),
-        "used": resources_document(slave.used),
-        "offered": resources_document(slave.offered),
-        "free": resources_document(slave.free),
+        "total": usual_resources(slave.info.resources),
+        "used": usual_resources(slave.used),
+        "offered": usual_resources(slave.offered),
+        "free": usual_resources(slave.free),
         "long_fraction": slave.info.long_fraction,
         "short_limit_s": slave.info.short_limit_s,
         "tasks": slave.tasks,
@@ -88,14 +76,14 @@ def framework_document(framework: FrameworkSummary) -> Document:
         "user": framework.user,
         "hostname": framework.hostname,
         "state": framework.state,
-        "used": resources_document(framework.used),
-        "offered": resources_document(framework.offered),
+        "used": usual_resources(framework.used),
+        "offered": usual_resources(framework.offered),
         "dominant_share": framework.dominant_share,
         "needs_offers": framework.needs_offers,
         "tasks": dict(framework.tasks),
         "wasted_resource_s": dict(framework.wasted_resource_s),
         "since_s": framework.since_s,
-        "guaranteed": resources_document(framework.guaranteed),
+        "guaranteed": usual_resources(framework.guaranteed),
         "under_share_s": framework.under_share_s,
         "ramp_up_s": framework.ramp_up_s,
         "completion_s": framework.completion_s,
@@ -115,7 +103,7 @@ def task_document(task: TaskSummary) -> Document:
         "reason": task.reason,
         "message": task.message,
         "exit_status": task.exit_status,
-        "resources": resources_document(task.resources),
+        "resources": usual_resources(task.resources),
         "time_limit_s": task.time_limit_s,
         "user": task.user,
         "launched_s": task.launched_s,

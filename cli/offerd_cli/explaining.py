@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from offerd.operator_messages import Cause, Explanation
-from offerd_cli.documents import Document, quantities_document, resources_document
+from offerd.usual_units import usual_amounts, usual_resources
+from offerd_cli.documents import Document
 from offerd_cli.fitting import Column
 from offerd_cli.render import FittedTable, resources_text
 from offerd_cli.units import format_duration, format_quantity
@@ -22,26 +23,26 @@ def explanation_document(found: Explanation) -> Document:
         "share": found.share,
         "fair_share": found.fair_share,
         "under_share_s": found.under_share_s,
-        "guaranteed": resources_document(found.guaranteed),
+        "guaranteed": usual_resources(found.guaranteed),
         "under_guarantee_s": found.under_guarantee_s,
-        "limit_room": None if found.limit_room is None else quantities_document(found.limit_room),
+        "limit_room": None if found.limit_room is None else usual_amounts(found.limit_room),
         "revoking": found.revoking,
         "being_revoked": found.being_revoked,
-        "needed": quantities_document(found.needed),
+        "needed": usual_amounts(found.needed),
         "causes": [_cause_document(cause) for cause in found.causes],
     }
 
 
 def _cause_document(cause: Cause) -> Document:
     holders = [
-        {"kind": holding.kind, "name": holding.name, "amounts": quantities_document(holding.amounts)}
+        {"kind": holding.kind, "name": holding.name, "amounts": usual_amounts(holding.amounts)}
         for holding in cause.holders
     ]
     return {
         "why": cause.why,
         "slaves": cause.slaves,
         "text": cause.text,
-        "free": quantities_document(cause.free),
+        "free": usual_amounts(cause.free),
         "holders": holders,
     }
 

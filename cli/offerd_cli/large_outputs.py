@@ -12,9 +12,9 @@ from queue import SimpleQueue
 from typing import IO, NamedTuple
 
 from offerd.messages import TaskOutput, TaskStatus
+from offerd.tasks.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 from offerd.workers import NoThread, Workers
 from offerd_cli.batch import Place
-from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 
 FETCHERS = 4
 SPOOL_BYTES = 1 << 20

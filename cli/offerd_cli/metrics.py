@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary
-from offerd.resources import BYTE_SCALARS
+from offerd.usual_units import usual_amount
 from offerd.values.screen_text import printable
 
 SLAVE_STATES = ("active", "deactivated", "draining", "drained", "lost")
@@ -47,9 +47,7 @@ def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
         ("offered", cluster.offered),
     ):
         for name, quantity in amount.scalars.items():
-            resources.add_metric(
-                [printable(name), kind], quantity if name in BYTE_SCALARS else quantity / 1000
-            )
+            resources.add_metric([printable(name), kind], usual_amount(name, quantity))
     yield resources
     tasks = GaugeMetricFamily(
         "offerd_tasks", "Tasks that are in a state now, or have ever ended in it.", labels=["state"]

@@ -15,10 +15,10 @@ from typing import IO
 
 from offerd.errors import OfferdError
 from offerd.messages import TaskStatus
+from offerd.tasks.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 from offerd.tasks.task_output import OutputRead
 from offerd.workers import start_thread
 from offerd_cli.batch import Place
-from offerd_cli.sandbox_files import SandboxFiles, SandboxLog, Unreachable, patience_s
 from offerd_cli.screen import Screen
 
 AT_ONCE_S = 0.005

@@ -10,8 +10,8 @@ from offerd.files_access import NO_ACCESS
 from offerd.ids import TaskID
 from offerd.operator import OperatorClient
 from offerd.operator_messages import TaskSummary
+from offerd.tasks.sandbox_files import AWAY_S, SandboxFiles, SandboxLog, Unreachable, place_in_sandbox
 from offerd_cli.exit_statuses import EXIT_BROKEN_PIPE
-from offerd_cli.sandbox_files import AWAY_S, SandboxFiles, SandboxLog, Unreachable
 from offerd_cli.screen import Screen
 
 POLL_S = 0.1
@@ -107,7 +107,7 @@ def _compare(screen: Screen, task: TaskSummary, name: str, log: SandboxLog | Non
 
 def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: SandboxFiles) -> SandboxLog | None:
     """None while the task has no container. Raises `OfferdError` if it never had one."""
-    container_id, path = _sandbox(task)
+    container_id, path = place_in_sandbox(task.sandbox)
     if container_id:
         return SandboxLog(
             files, client.files.get(task.slave_id, NO_ACCESS), container_id, f"{path}/{name}".lstrip("/")
@@ -116,9 +116,3 @@ def _log_of(client: OperatorClient, task: TaskSummary, name: str, files: Sandbox
         because = task.message or task.reason or task.state.value
         raise OfferdError(f"task {task.task_id} never ran, so it has written nothing: {because}")
     return None
-
-
-def _sandbox(task: TaskSummary) -> tuple[str, str]:
-    """The container and the path in it, from `containers/CONTAINER/PATH`; empty while the task has none."""
-    container_id, _, path = task.sandbox.strip("/").removeprefix("containers/").partition("/")
-    return container_id, path

@@ -13,6 +13,7 @@ from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import SlaveInfo, TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
+from offerd.usual_units import usual_resources
 from offerd_cli import documents, render
 
 TOTAL = Resources.parse("cpus=4,mem=8G,ports=[31000-31099],disks={a,b}")
@@ -66,7 +67,7 @@ def test_the_keys_that_programs_count_on_are_there(name: str, document: document
 
 
 def test_resources_are_in_the_units_of_people_and_exact() -> None:
-    assert documents.resources_document(TOTAL) == {
+    assert usual_resources(TOTAL) == {
         "cpus": 4.0,
         "mem": 8 << 30,
         "ports": [[31000, 31099]],
@@ -101,7 +102,7 @@ def test_status_and_its_document_count_what_can_be_used_and_what_is_withheld_apa
     assert "75%  1.5 of 2  and 2 drained or draining\n" in text
     assert "25%  512M of 2G  and 6G drained or draining\n" in text
     document = documents.cluster_document(cluster)
-    assert document["total"] == documents.resources_document(TOTAL)
+    assert document["total"] == usual_resources(TOTAL)
     assert document["usable"] == {"cpus": 2, "mem": 2 << 30}
     assert document["withheld"] == {"cpus": 2, "mem": 6 << 30}
     everything = msgspec.structs.replace(CLUSTER, withheld=TOTAL, used=Resources.of())

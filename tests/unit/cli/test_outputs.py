@@ -21,12 +21,12 @@ from offerd.errors import OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import ContainerID, TaskID
 from offerd.messages import TaskOutput, TaskState, TaskStatus
+from offerd.tasks.sandbox_files import CHUNK_BYTES, SandboxFiles, SandboxLog, Unreachable
 from offerd.tasks.task_output import EVERYTHING, OutputRead
 from offerd_cli import large_outputs
 from offerd_cli.batch import Place
 from offerd_cli.large_outputs import LargeOutputs
 from offerd_cli.outputs import LINE_BYTES, Follower, _Line
-from offerd_cli.sandbox_files import CHUNK_BYTES, SandboxFiles, SandboxLog, Unreachable
 from offerd_cli.screen import CannotWrite, Screen
 
 STATUS = TaskStatus(TaskID("t"), TaskState.RUNNING, container_id=ContainerID("c"))
@@ -244,7 +244,7 @@ def test_with_several_instances_each_line_has_a_prefix_and_the_last_one_an_end(
 def test_output_that_cannot_be_reached_is_given_up_with_a_note(
     slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
+    monkeypatch.setattr("offerd.tasks.sandbox_files.AWAY_S", 0.1)
     slave.broken = True
     assert follow_to_the_end(slave) == {0}
     assert b"cannot be reached" in capfdbinary.readouterr().err
@@ -344,7 +344,7 @@ def test_missing_output_is_reported_with_its_size(
 def test_output_that_cannot_be_reached_is_lost_only_if_some_of_it_is_missing(
     slave: Slave, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offerd_cli.sandbox_files.AWAY_S", 0.1)
+    monkeypatch.setattr("offerd.tasks.sandbox_files.AWAY_S", 0.1)
     slave.broken = True
     assert follow_to_the_end(slave, status=ended(0)) == set()
     assert follow_to_the_end(slave, status=ended(7)) == {0}

@@ -77,3 +77,9 @@ class SandboxLog(LogReader):
     def renew(self, door: FilesDoor) -> None:
         """Go on with newer access to the same file."""
         self._door = door
+
+
+def place_in_sandbox(sandbox: str) -> tuple[str, str]:
+    """The container and the path in it, of `containers/CONTAINER/PATH`; empty while the task has none."""
+    container_id, _, path = sandbox.strip("/").removeprefix("containers/").partition("/")
+    return container_id, path
