@@ -26,10 +26,10 @@ from offerd_master.principals import Principal
 
 PACKAGES = ("offerd_master.core.", "offerd_master.allocation.", "offerd_slave.core.")
 MODULES = {
-    "offerd.core.filters", "offerd.values.ranges", "offerd.core.timers", "offerd.descriptions",
-    "offerd.files_access", "offerd.messages", "offerd.operator_messages", "offerd.resources", "offerd.states",
-    "offerd.protocol.files_messages", "offerd.protocol.key_messages", "offerd.protocol.recording_messages",
-    "offerd.fields.structs", "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings",
+    "offerd.core.filters", "offerd.core.timers", "offerd.descriptions", "offerd.fields.structs", "offerd.files_access",
+    "offerd.messages", "offerd.operator_messages", "offerd.protocol.change_messages", "offerd.protocol.files_messages",
+    "offerd.protocol.key_messages", "offerd.protocol.recording_messages", "offerd.resources", "offerd.states",
+    "offerd.values.ranges", "offerd_isolation.base", "offerd_master.principals", "offerd_master.settings",
     "offerd_slave.records", "offerd_slave.settings",
 }  # fmt: skip
 """Modules of the cores' states and events. Nothing in them does more than compute."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from helpers.invariants import check_invariants, check_revocations
+from helpers.shadow import check_replica
 from offerd import messages as m
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, PeerID, SlaveID, TaskID
 from offerd.messages import TaskState, TaskStatus
@@ -222,6 +223,7 @@ class ClusterHarness:
     def _check(self) -> None:
         if self.checks_invariants:
             check_invariants(self.core)
+            check_replica(self.core, self.now)
 
     def change_terms(self, policy: Policy) -> None:
         """The operator changes the shares."""

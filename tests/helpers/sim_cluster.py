@@ -19,6 +19,7 @@ from typing import Any
 
 from helpers.invariants import check_invariants, check_revocations
 from helpers.recorded_core import Steps
+from helpers.shadow import check_replica
 from helpers.sim_scheduler import SchedulerNode
 from helpers.sim_slave import TURN_S, SlaveNode
 from offerd import messages as m
@@ -216,6 +217,7 @@ class MasterNode:
         self._turns += 1
         if self.world.checks_often or not self._turns % TURNS_A_CHECK:
             check_invariants(self.core)
+            check_replica(self.core, self.world.now)
         epoch, delay_s = self.epoch, max(TURN_S, self.core.next_deadline() - self.world.now)
         self.world.at(delay_s, lambda: self._schedule_tick() if epoch == self.epoch else None)
 
@@ -232,3 +234,4 @@ class MasterNode:
                 assert not isinstance(action, MasterDrop), action
         if self.world.checks_often:
             check_invariants(self.core)
+            check_replica(self.core, self.world.now)

@@ -22,7 +22,7 @@ from offerd import messages, operator_messages
 from offerd.fields.structs import Description
 from offerd.files_access import FilesAccess, FilesSecret
 from offerd.messages import Message, Value
-from offerd.protocol import files_messages, recording_messages
+from offerd.protocol import change_messages, files_messages, recording_messages
 from offerd.resources import Resources
 
 RECORD = Path(__file__).resolve().parents[1] / "unit" / "sdk" / "wire.json"
@@ -35,7 +35,7 @@ def structs() -> dict[str, type[msgspec.Struct]]:
         "FilesAccess": FilesAccess,
         "FilesSecret": FilesSecret,
     }
-    for module in (messages, operator_messages, files_messages, recording_messages):
+    for module in (messages, operator_messages, files_messages, recording_messages, change_messages):
         for name, member in vars(module).items():
             if (
                 inspect.isclass(member)

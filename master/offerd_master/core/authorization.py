@@ -12,6 +12,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import PeerID
 from offerd.messages import Reason
+from offerd.protocol.change_messages import FollowChanges
 from offerd.protocol.recording_messages import RecordEvents
 from offerd_master.core.cluster import Cluster
 from offerd_master.core.rights import fault
@@ -23,6 +24,7 @@ OPEN_TO_FRAMEWORKS: dict[type[m.Message], str] = {
     om.GetSlaves: "list slaves",
     om.GetFrameworks: "list frameworks",
     om.GetTasks: "list tasks",
+    FollowChanges: "follow the cluster",
     om.KillAnyTask: "kill tasks",
     om.EndFramework: "end frameworks",
     om.ExplainWaiting: "ask why a framework waits",

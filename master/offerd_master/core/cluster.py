@@ -15,6 +15,7 @@ from offerd_master.allocation.entitlements import Entitlements, with_entitlement
 from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.budgets import Budgets
 from offerd_master.core.caller import Caller
+from offerd_master.core.change_index import ChangeIndex
 from offerd_master.core.history import History
 from offerd_master.core.registry import InHand, Order, Registry
 from offerd_master.core.state import (
@@ -112,8 +113,7 @@ class Cluster:
         self.shrunk_guarantees: frozenset[str] = frozenset()
         self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
         self.ended_counts: dict[str, int] = {}
-        self.tasks_running = 0
-        self.tasks_ended = 0
+        self.tasks_running = self.tasks_ended = 0
         self.dropped_peers = 0
         self.failed_messages = 0  # messages whose handling raised an unexpected error
         self.unsent_messages = 0  # our messages that no frame could hold
@@ -127,6 +127,7 @@ class Cluster:
         self.not_registered_sent: set[PeerID] = set()
         self.recordings: dict[int, Asked] = {}  # by ticket: see `recordings`
         self.last_ticket = 0
+        self.changes = ChangeIndex(settings.max_ended_tasks)
         self._numbers = {"F": 0, "S": 0, "O": 0}
         self._offer_prefix = f"O-{epoch:x}-"
 

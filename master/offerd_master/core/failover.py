@@ -34,6 +34,7 @@ def enter(
     """A framework that was not known before."""
     framework = Framework(framework_id, info, peer, now)
     c.frameworks[framework_id] = framework
+    c.changes.enter_framework(framework_id, framework, framework.launch_info)
     c.budgets.enter(framework_id, framework.info)
     c.allocator.add_framework(framework_id, info.role, info.name)
     return framework

@@ -4,38 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
-from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
-from offerd.messages import TaskOutput, TaskState, TaskUsage
-from offerd.resources import Resources
+from offerd.ids import TaskID
+from offerd.protocol.change_messages import EndedTask
 
 MAX_TEXT = 512
 """Longest name or message that is kept, in characters."""
-
-
-class EndedTask(msgspec.Struct, frozen=True, gc=False):
-    """How a task ended. Times are of the master's monotonic clock; `running_since` is None if it never ran."""
-
-    task_id: TaskID
-    framework_id: FrameworkID
-    slave_id: SlaveID
-    executor_id: ExecutorID
-    state: TaskState
-    name: str
-    resources: Resources
-    time_limit_s: float | None
-    reason: str
-    message: str
-    exit_status: int | None
-    launched_at: float
-    running_since: float | None
-    ended_at: float
-    container_id: ContainerID
-    is_command: bool
-    output: TaskOutput | None = None
-    user: str = ""
-    usage: TaskUsage | None = None
 
 
 class FrameworkHistory:

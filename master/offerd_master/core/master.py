@@ -13,6 +13,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import FrameworkID, PeerID
 from offerd.protocol import files_messages as fm
+from offerd.protocol.change_messages import FollowChanges
 from offerd.protocol.recording_messages import EventsRecorded, RecordEvents
 from offerd.values.screen_text import printable
 from offerd_master.allocation.base import Allocator
@@ -22,6 +23,7 @@ from offerd_master.core import (
     enrolment,
     failover,
     files,
+    following,
     frameworks,
     modes,
     offers,
@@ -124,6 +126,7 @@ QUESTIONS: dict[type, Callable[[Cluster, Caller, Any, float], None]] = {
     om.GetTokens: enrolment.get_tokens,
     om.GetKeys: enrolment.get_keys,
     RecordEvents: recordings.record_events,
+    FollowChanges: following.follow_changes,
 }
 
 
@@ -229,6 +232,7 @@ class MasterCore:
 
     def _disconnect(self, peer: PeerID, now: float) -> None:
         recordings.asker_gone(self.cluster, peer)
+        following.leave(self.cluster, peer)
         sender = self.cluster.peers.get(peer)
         if type(sender) is Slave:
             slaves.disconnect(self.cluster, sender)
@@ -279,6 +283,7 @@ class MasterCore:
         tasks.go_on_reconciling(c)
         offers.expire(c, now)
         offers.allocate(c, now)
+        following.answer(c, now)
         return out
 
     def _handling_failed(self, event: HandlingFailed, now: float) -> list[Action]:
@@ -301,6 +306,7 @@ class MasterCore:
             offers.next_expiry(c),
             offers.next_allocation(c),
             ramp_up.next_look(c),
+            following.next_answer(c),
         )
         for other in due:
             if other is not None and other < deadline:

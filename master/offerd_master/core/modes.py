@@ -74,6 +74,7 @@ def _set_mode(c: Cluster, slave: Slave, mode: str) -> None:
     if state is slave.state:
         return
     slave.state = state
+    c.changes.touch(slave)
     _offer_or_not(c, slave)
 
 
@@ -82,6 +83,7 @@ def set_disk(c: Cluster, slave: Slave, *, is_full: bool) -> None:
     if is_full == slave.is_disk_full:
         return
     slave.is_disk_full = is_full
+    c.changes.touch(slave)
     what = "its disk is full: it is not offered" if is_full else "its disk has room again"
     c.log(f"slave {slave.slave_id} on {slave.info.hostname}: {what}", "warning" if is_full else "info")
     _offer_or_not(c, slave)

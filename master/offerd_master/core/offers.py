@@ -147,6 +147,7 @@ def _make(c: Cluster, framework: Framework, slave: Slave, now: float) -> m.Offer
     offer = OutstandingOffer(offer_id, framework, slave, resources, now + settings.offer_timeout_s)
     c.offers[offer_id] = slave.offers[offer_id] = framework.offers[offer_id] = offer
     c.offer_order.append(offer)
+    c.changes.touch(slave)
     slave.offer_again_at = now + settings.batch_window_s
     c.allocator.offer(framework_id, resources)
     info = slave.info
@@ -194,6 +195,7 @@ def remove(c: Cluster, offer: OutstandingOffer) -> None:
     del c.offers[offer.offer_id]
     del offer.slave.offers[offer.offer_id]
     del offer.framework.offers[offer.offer_id]
+    c.changes.touch(offer.slave)
 
 
 def give_back(c: Cluster, framework: Framework, slave: Slave, resources: Resources) -> None:

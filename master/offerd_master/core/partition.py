@@ -31,6 +31,7 @@ def make_unreachable(c: Cluster, task: Task, text: str, now: float) -> None:
     task.state = TaskState.UNREACHABLE
     framework.unreachable[task.task_id] = task
     task.slave.unreachable += 1
+    c.changes.touch(task)
     _report(c, task, TaskState.UNREACHABLE, Reason.SLAVE_LOST, text)
     c.timers.set(now + _patience_s(c, framework), _patience_over, (task, task.slave.since))
 

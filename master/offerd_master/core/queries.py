@@ -16,6 +16,7 @@ from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.ids import ContainerID, FrameworkID, TaskID
 from offerd.messages import Reason
+from offerd.protocol.change_messages import EndedTask
 from offerd.resources import Resources
 from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
@@ -23,7 +24,7 @@ from offerd_master.core import failover, files
 from offerd_master.core.caller import Caller
 from offerd_master.core.cluster import Cluster
 from offerd_master.core.endings import shut_down_everywhere
-from offerd_master.core.history import MAX_TEXT, EndedTask
+from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.pool import cut, cut_quantities, pool_of
 from offerd_master.core.state import Framework, Slave, Task
 from offerd_master.core.tasks import kill

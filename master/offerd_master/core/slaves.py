@@ -19,8 +19,19 @@ from offerd.ids import FrameworkID, PeerID, SlaveID, TaskID, is_valid_id
 from offerd.messages import FrameworkInfo, Reason, RunningTask, TaskState
 from offerd.values.screen_text import printable
 from offerd.wire.codec import encode_message
-from offerd_master.core import failover, files, modes, offers, partition, recordings, recovery, rights
+from offerd_master.core import (
+    failover,
+    files,
+    following,
+    modes,
+    offers,
+    partition,
+    recordings,
+    recovery,
+    rights,
+)
 from offerd_master.core.caller import Caller
+from offerd_master.core.change_index import Described
 from offerd_master.core.cluster import MAX_INFO_BYTES, SLAVE_AHEAD, Cluster
 from offerd_master.core.endings import end_other_users, shut_down
 from offerd_master.core.history import MAX_TEXT
@@ -94,6 +105,8 @@ def register_slave(c: Cluster, caller: Caller, message: m.RegisterSlave, now: fl
     for framework_id in had_executors_of:
         forget_if_empty(c, c.frameworks[framework_id])
     c.mark_dirty(slave)
+    c.changes.touch(Described(slave))
+    c.changes.touch(slave)
 
 
 def _enter(c: Cluster, caller: Caller, slave_id: SlaveID, message: m.RegisterSlave, now: float) -> Slave:
@@ -334,6 +347,7 @@ def _refresh(c: Cluster, task: Task, described: RunningTask, now: float) -> None
     if task.running_since is None:
         task.running_since = _running_since(described, now)
     task.state = described.state
+    c.changes.touch(task)
     if task.kill is not None:
         c.send(task.slave.peer, task.kill)
 
@@ -370,6 +384,7 @@ def disconnect(c: Cluster, slave: Slave) -> None:
         c.peers.pop(slave.peer, None)
     slave.peer = None
     recordings.slave_gone(c, slave)
+    c.changes.touch(slave)
     offers.rescind(c, slave.offers.values())
     c.unmark(slave)
 
@@ -400,6 +415,7 @@ def lose(c: Cluster, slave: Slave, text: str, now: float, *, may_return: bool = 
     c.remove_total(slave.total)
     del c.slaves[slave.slave_id]
     c.lost_slaves[slave.slave_id] = slave
+    c.changes.touch(slave)
     if len(c.lost_slaves) > c.settings.max_lost_slaves:
         _forget_oldest(c)
     for framework in c.frameworks.values():
@@ -417,6 +433,7 @@ def _forget_oldest(c: Cluster) -> None:
     if oldest is None:
         return
     del c.lost_slaves[oldest.slave_id]
+    following.forget_slave(c, oldest)
     if oldest.reported_lost:
         c.owed[oldest.slave_id] = oldest.reported_lost
         c.tasks_owed += len(oldest.reported_lost)
@@ -475,11 +492,13 @@ def _note_memory(slave: Slave, note: str) -> None:
 def forget(c: Cluster, slave: Slave) -> None:
     """Forget a lost slave that does not come back."""
     c.lost_slaves.pop(slave.slave_id, None)
+    following.forget_slave(c, slave)
     _take_owed(c, slave.slave_id)
 
 
 def slave_usage(c: Cluster, slave: Slave, message: m.SlaveUsage, now: float) -> None:
     slave.usage = message
+    c.changes.touch(slave)
     if mode := message.mode or ("draining" if message.draining else ""):
         modes.hear_mode(c, slave, mode)
     modes.set_disk(c, slave, is_full=message.disk_full)

@@ -17,12 +17,14 @@ from typing import TypeVar
 from offerd import messages as m
 from offerd.ids import ExecutorID, TaskID, is_valid_id
 from offerd.messages import Reason, TaskState, TaskStatus
+from offerd.protocol.change_messages import EndedTask
 from offerd.resources import BYTE_SCALARS
 from offerd.values.bounds import MAX_NAMES
 from offerd.values.screen_text import printable
 from offerd_master.core.actions import Send
+from offerd_master.core.change_index import GoneTask
 from offerd_master.core.cluster import Cluster, Reconciling
-from offerd_master.core.history import MAX_TEXT, EndedTask
+from offerd_master.core.history import MAX_TEXT
 from offerd_master.core.recovery import MAX_REMEMBERED, remember_unknown
 from offerd_master.core.state import Executor, Framework, Slave, Task
 
@@ -48,6 +50,8 @@ def add_task(c: Cluster, task: Task) -> None:
     framework.tasks[task.task_id] = task
     slave.tasks[task] = None
     c.tasks_running += 1
+    c.changes.touch(task)
+    c.changes.touch(slave)
     if task.is_long:
         held = slave.long_used
         for name, amount in task.resources.quantities().items():
@@ -66,6 +70,8 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
         _count_wasted(c, task, now)
     if not task.slave.reported_lost or not task.is_reported_lost:
         remember(c, task, status, now, "" if executor is None else executor.user)
+    else:
+        c.changes.remove(task, GoneTask(task.framework.framework_id, task.task_id))
 
 
 def free_task(c: Cluster, task: Task) -> None:
@@ -82,6 +88,7 @@ def free_task(c: Cluster, task: Task) -> None:
     c.allocator.refund(framework_id, resources)
     slave.free.give(resources, slave.total)
     c.mark_dirty(slave)
+    c.changes.touch(slave)
     executor = slave.executor(framework_id, task.executor_id)
     if executor is not None:
         executor.tasks -= 1
@@ -131,6 +138,8 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float, user: str =
         status.usage,
     )
     c.history.add(framework.history, record)
+    c.changes.remove(task, None)
+    c.changes.add_end(record)
 
 
 def end_wait(task: Task) -> None:
@@ -166,6 +175,7 @@ def add_executor(
     )
     slave.executors.setdefault(framework.framework_id, {})[executor_id] = executor
     framework.executors_running += 1
+    c.changes.touch(slave)
 
 
 def remove_executor(c: Cluster, framework: Framework, slave: Slave, executor_id: ExecutorID) -> None:
@@ -175,6 +185,7 @@ def remove_executor(c: Cluster, framework: Framework, slave: Slave, executor_id:
     if not mine:
         del slave.executors[framework.framework_id]
     framework.executors_running -= 1
+    c.changes.touch(slave)
     if executor.resources:
         c.allocator.refund(framework.framework_id, executor.resources)
         slave.free.give(executor.resources, slave.total)
@@ -233,6 +244,7 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
             task.message = intern(status.message[:MAX_LIVE_TEXT])
             if task.running_since is None and status.state is TaskState.RUNNING:
                 task.running_since = now
+            c.changes.touch(task)
     elif _was_heard(framework, status.task_id):
         # The acknowledgement was lost when the slave stopped, and the scheduler may have forgotten the task meanwhile.
         _acknowledge(c, slave, message)
@@ -409,6 +421,7 @@ def kill(c: Cluster, task: Task, grace_s: float | None, reason: str = "") -> Non
         reason = reason if before is None else before.reason
         before = m.KillTask(task.framework.framework_id, task.task_id, task.slave.slave_id, grace_s, reason)
         task.kill = before
+        c.changes.touch(task)
     c.send(task.slave.peer, before)
 
 
@@ -488,6 +501,7 @@ def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> No
             task.slave.reported_lost.add((framework.framework_id, task_id))
             if task_id in framework.unreachable:
                 end_wait(task)
+                c.changes.remove(task, GoneTask(framework.framework_id, task_id))
             else:
                 kill(c, task, 0.0)
 

@@ -15,6 +15,7 @@ import msgspec
 from offerd import messages as m
 from offerd import operator_messages as om
 from offerd.errors import BadMessage, MessageTooLarge
+from offerd.protocol import change_messages as em
 from offerd.protocol import files_messages as fm
 from offerd.protocol import recording_messages as rm
 from offerd.values.bounds import Epoch
@@ -37,7 +38,7 @@ ToMaster = Union[
     m.RegisterFramework, m.AcceptOffers, m.DeclineOffers, m.SetNeedsOffers, m.SetFilters, m.ReviveOffers, m.KillTask,
     m.Acknowledge, m.ReconcileTasks, m.FrameworkMessage, m.GetGuaranteedShare, m.TeardownFramework, m.FailOver, m.Pong,
     m.RegisterSlave, m.UnregisterSlave, m.StatusUpdate, m.ExecutorExited, m.SlaveUsage, fm.FilesSecretChanged,
-    rm.EventsRecorded, rm.RecordEvents,
+    rm.EventsRecorded, rm.RecordEvents, em.FollowChanges,
     om.GetCluster, om.GetSlaves, om.GetFrameworks, om.GetTasks, om.KillAnyTask, om.ExplainWaiting, om.ChangeSlaveMode,
     om.ExplainFramework, om.EndFramework,
     om.NewToken, om.GetTokens, om.RevokeToken, om.Enrol, om.GetKeys, om.RevokeKey,
@@ -77,6 +78,7 @@ ToOperator = Union[
     om.Enrolled,
     om.Keys,
     rm.EventsRecorded,
+    em.Changes,
     m.NotLeading,
     m.Dropped,
 ]
