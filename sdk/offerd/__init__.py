@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
     from offerd.cluster_executor import ClusterExecutor
     from offerd.cluster_future import ClusterFuture
+    from offerd.core.cluster_events import ClusterEvent, EventReader
     from offerd.descriptions import (
         CommandInfo,
         ExecutorInfo,
@@ -66,9 +67,11 @@ _HOME = {
     "BadResources": "errors",
     "BrokenClusterExecutor": "task_errors",
     "ClusterExecutor": "cluster_executor",
+    "ClusterEvent": "core.cluster_events",
     "ClusterFuture": "cluster_future",
     "CommandInfo": "descriptions",
     "ContainerID": "ids",
+    "EventReader": "core.cluster_events",
     "Executor": "executor",
     "ExecutorDriver": "executor",
     "ExecutorID": "ids",
@@ -121,10 +124,12 @@ __all__ = [
     "BadMessage",
     "BadResources",
     "BrokenClusterExecutor",
+    "ClusterEvent",
     "ClusterExecutor",
     "ClusterFuture",
     "CommandInfo",
     "ContainerID",
+    "EventReader",
     "Executor",
     "ExecutorDriver",
     "ExecutorID",

@@ -10,6 +10,8 @@ from typing import TypeVar
 import msgspec
 import zmq
 
+from offerd.core.cluster_events import ClusterEvent, EventReader
+from offerd.core.replica import Replica
 from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.files_access import FilesAccess
 from offerd.ids import FrameworkID, SlaveID, TaskID
@@ -52,6 +54,7 @@ from offerd.operator_messages import (
     Tokens,
     Waiting,
 )
+from offerd.protocol.change_messages import Changes, FollowChanges
 from offerd.protocol.recording_messages import EventsRecorded, RecordEvents
 from offerd.resources import Resources
 from offerd.wire import codec
@@ -68,6 +71,9 @@ RECORDING_WRITTEN_S = 70.0
 """The master answers at most this long after a recording's time is over, whether or not it could be written."""
 LOOK_AGAIN_S = 2.0
 """If the leader that ZooKeeper names does not answer for so long, ask ZooKeeper again."""
+
+FOLLOW_WAIT_S = 5.0
+"""How long the master may wait with an answer to a follower, if nothing changes."""
 
 _ANSWERS: dict[type[Message], type[Message]] = {
     GetCluster: Cluster,
@@ -86,6 +92,7 @@ _ANSWERS: dict[type[Message], type[Message]] = {
     GetKeys: Keys,
     RevokeKey: Done,
     RecordEvents: EventsRecorded,
+    FollowChanges: Changes,
 }
 
 
@@ -141,22 +148,25 @@ class OperatorClient(Closing):
             self._client.close()
             self._client = None
 
-    def ask(self, message: Message, timeout_s: float | None = None) -> Message:
-        """Send a question of `offerd.operator_messages` and return its answer. Every other method is made of this one. Raises
-        `BadInput` for a value beyond its bound.
+    def ask(self, message: Message, timeout_s: float | None = None, *, wait_s: float = 0.0) -> Message:
+        """Send a question of `offerd.operator_messages` and return its answer. Every other method is made of this one. The
+        master may wait for `wait_s` seconds, beside `timeout_s`. Raises `BadInput` for a value beyond its bound.
         """
         check(message)
         expected = _ANSWERS[type(message)]
-        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s) + wait_s
         client, watch = self._connected(deadline), self._watch
         client.send(message)
         client.flush()
-        look_again_at = time.monotonic() + LOOK_AGAIN_S
+        due_at = time.monotonic() + wait_s
+        look_again_at = due_at + LOOK_AGAIN_S
         while (left_s := deadline - (now := time.monotonic())) > 0:
-            self._say_absence(watch.turn(False, self._peer))
-            self._poller.poll(
-                int(min(left_s, max(0.0, watch.next_deadline() - now), LOOK_AGAIN_S) * 1000) + 1
-            )
+            if now >= due_at:
+                self._say_absence(watch.turn(False, self._peer))
+                pause_s = min(left_s, max(0.0, watch.next_deadline() - now), LOOK_AGAIN_S)
+            else:
+                pause_s = due_at - now
+            self._poller.poll(int(pause_s * 1000) + 1)
             for _ in client.link.changes():
                 pass  # it raises when it has failed
             for _, answers in client.drain():
@@ -173,7 +183,7 @@ class OperatorClient(Closing):
                     if isinstance(answer, NotLeading):
                         client.close()
                         self._connect(answer.leader)
-                        return self.ask(message, deadline - time.monotonic())
+                        return self.ask(message, deadline - wait_s - time.monotonic(), wait_s=wait_s)
             if client.bad_frames:
                 raise OfferdError(
                     f"the server at {self._where()} does not speak our protocol: {client.last_bad}"
@@ -184,7 +194,7 @@ class OperatorClient(Closing):
                 if leader and leader != client.address:
                     client.close()
                     self._connect(leader)
-                    return self.ask(message, deadline - time.monotonic())
+                    return self.ask(message, deadline - wait_s - time.monotonic(), wait_s=wait_s)
         # A late answer to this question would be taken for that to the next one.
         fault = client.link.fault()
         self._let_go()
@@ -358,6 +368,27 @@ class OperatorClient(Closing):
         if answer.fault:
             raise OfferdError(answer.fault)
         return answer
+
+    def changes(self, replica: Replica, *, wait_s: float = FOLLOW_WAIT_S) -> Changes:
+        """What has changed since the last answer that was put into `replica`; everything, if none was. The caller gives the
+        answer to `replica.apply`. The master answers after `wait_s` seconds at the latest, then with nothing new. After
+        `MasterUnreachable` ask again with the same replica: it goes on from there, with any master.
+        """
+        changes = self.ask(replica.question(wait_s), wait_s=wait_s)
+        assert isinstance(changes, Changes)  # `ask` returns no other; for the type checker
+        self.shown_owner = changes.owner
+        return changes
+
+    def events(
+        self, reader: EventReader | None = None, *, wait_s: float = FOLLOW_WAIT_S
+    ) -> Iterator[list[ClusterEvent]]:
+        """What happens in the cluster, for ever, after what the master remembers of the past. Each list is what is new in
+        one answer, the oldest event first, and may be empty. `reader.replica` is up to date with it; once its `is_current` is
+        true, the past is complete. `wait_s` and `MasterUnreachable` are as for `changes`.
+        """
+        known = EventReader() if reader is None else reader
+        while True:
+            yield known.read(self.changes(known.replica, wait_s=wait_s))
 
     def _order(self, message: Message) -> None:
         done = self._ask(message, Done)

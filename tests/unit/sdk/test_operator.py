@@ -35,6 +35,7 @@ from offerd.operator_messages import (
     TaskSummary,
     Waiting,
 )
+from offerd.protocol.change_messages import FollowChanges
 from offerd.protocol.recording_messages import RecordEvents
 from offerd.resources import Resources
 from offerd.wire import codec
@@ -165,7 +166,7 @@ def test_a_bad_address_is_bad_input() -> None:
 def test_every_question_of_the_protocol_has_its_answer() -> None:
     modules = {"offerd.operator_messages", "offerd.protocol.key_messages"}
     questions = {kind for kind in codec.to_master.types if kind.__module__ in modules}
-    assert questions | {RecordEvents} == set(_ANSWERS)
+    assert questions | {RecordEvents, FollowChanges} == set(_ANSWERS)
 
 
 def fault_of(client: OperatorClient) -> str:
