@@ -1,6 +1,6 @@
 """What `--json` prints: one JSON document with these keys. Keys are only ever added.
 
-Resources are in usual units (`offerd.usual_units`). Durations are in seconds and end in `_s`; amounts of bytes end in
+Resources are in usual units (`offerd.core.usual_units`). Durations are in seconds and end in `_s`; amounts of bytes end in
 `_bytes`. Unknown values are null.
 """
 
@@ -10,8 +10,8 @@ import json
 
 import click
 
+from offerd.core.usual_units import usual_amounts, usual_resources
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
-from offerd.usual_units import usual_amounts, usual_resources
 
 Document = dict[str, object]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from offerd.core.usual_units import usual_amounts, usual_resources
 from offerd.operator_messages import Cause, Explanation
-from offerd.usual_units import usual_amounts, usual_resources
 from offerd_cli.documents import Document
 from offerd_cli.fitting import Column
 from offerd_cli.render import FittedTable, resources_text

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from offerd.core.usual_units import usual_amount
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary
-from offerd.usual_units import usual_amount
 from offerd.values.screen_text import printable
 
 SLAVE_STATES = ("active", "deactivated", "draining", "drained", "lost")

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from offerd.core.usual_units import usual_resources
 from offerd.ids import ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import SlaveInfo, TaskState
 from offerd.operator_messages import Cluster, FrameworkSummary, SlaveSummary, TaskSummary
 from offerd.resources import Resources
-from offerd.usual_units import usual_resources
 from offerd_cli import documents, render
 
 TOTAL = Resources.parse("cpus=4,mem=8G,ports=[31000-31099],disks={a,b}")
