@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from offerd.core.cluster_events import ClusterEvent
+from offerd.cluster_events import ClusterEvent
 from offerd_cli import render
 from offerd_cli.screen import say
 

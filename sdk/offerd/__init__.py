@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from offerd.addresses import host_of
     from offerd.aio import AsyncScheduler, AsyncSchedulerDriver
+    from offerd.cluster_events import ClusterEvent, EventReader
     from offerd.cluster_executor import ClusterExecutor
     from offerd.cluster_future import ClusterFuture
-    from offerd.core.cluster_events import ClusterEvent, EventReader
     from offerd.descriptions import (
         CommandInfo,
         ExecutorInfo,
@@ -67,11 +67,11 @@ _HOME = {
     "BadResources": "errors",
     "BrokenClusterExecutor": "task_errors",
     "ClusterExecutor": "cluster_executor",
-    "ClusterEvent": "core.cluster_events",
+    "ClusterEvent": "cluster_events",
     "ClusterFuture": "cluster_future",
     "CommandInfo": "descriptions",
     "ContainerID": "ids",
-    "EventReader": "core.cluster_events",
+    "EventReader": "cluster_events",
     "Executor": "executor",
     "ExecutorDriver": "executor",
     "ExecutorID": "ids",

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 import zmq
 
-from offerd.core.cluster_events import ClusterEvent, EventReader
+from offerd.cluster_events import ClusterEvent, EventReader
 from offerd.core.replica import Replica
 from offerd.errors import BadInput, MasterUnreachable, OfferdError
 from offerd.files_access import FilesAccess

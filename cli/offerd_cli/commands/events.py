@@ -29,7 +29,7 @@ def command(*, master: str, follow: bool, framework: str, host: str, as_json: bo
     With --json each line is one event. Of what happens between two answers of the master, twenty a second at most, the last
     state counts: a task that is launched and runs in between still has both events, but a slave that is lost and back has none.
     """
-    from offerd.core.cluster_events import EventReader
+    from offerd.cluster_events import EventReader
     from offerd.errors import MasterUnreachable
     from offerd.operator import OperatorClient
     from offerd_cli.events import Printer

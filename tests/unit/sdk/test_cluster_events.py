@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from offerd.core.cluster_events import ClusterEvent, EventReader
+from offerd.cluster_events import ClusterEvent, EventReader
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, SlaveID, TaskID
 from offerd.messages import FrameworkInfo, SlaveInfo, TaskState
 from offerd.protocol.change_messages import Changes, EndedTask, FrameworkNow, MasterNow, SlaveNow, TaskNow
