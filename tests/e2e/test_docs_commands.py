@@ -351,7 +351,10 @@ def test_commands_for_contributors_name_targets_and_tests_that_exist() -> None:
             "OFFERD_GUEST_KERNEL": "a kernel that somebody has",
         },
     )
-    shell.follow("docs/debugging.md", {"offerd debug": "tests/e2e/test_recordings.py"})
+    shell.follow(
+        "docs/debugging.md",
+        {"offerd events": "tests/e2e/test_events.py", "offerd debug": "tests/e2e/test_recordings.py"},
+    )
 
 
 if os.environ.get("OFFERD_ALL_COMMANDS"):
