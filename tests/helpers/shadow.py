@@ -1,15 +1,16 @@
-"""A follower that looks over a master's shoulder: what it has been sent must be what the master holds."""
+"""A follower that looks over a master's shoulder: what it has been sent must be what the master holds, and its sums right."""
 
 from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from offerd.core.replica import Replica
+from helpers.recount import check_sums
 from offerd.ids import PeerID
 from offerd.wire import codec
 from offerd_master.core import following
 from offerd_master.core.caller import Caller
 from offerd_master.core.master import MasterCore
+from offerd_web.core.view import ClusterView
 
 EVERYTHING = Caller(PeerID(b"shadow"))
 LIMITS = (3, 1000, 40)
@@ -17,10 +18,10 @@ LIMITS = (3, 1000, 40)
 
 
 class Shadow:
-    """A replica of one master, and how many ends it has heard of."""
+    """A view of one master, and how many ends it has heard of."""
 
     def __init__(self) -> None:
-        self.replica = Replica()
+        self.view = ClusterView()
         self.ended = self.looks = 0
 
     def look(self, core: MasterCore, now: float) -> None:
@@ -30,7 +31,7 @@ class Shadow:
         following.scan_frameworks(c)
         limit = LIMITS[self.looks % len(LIMITS)]
         self.looks += 1
-        replica = self.replica
+        view, replica = self.view, self.view.replica
         while True:
             question = replica.question(limit=limit)
             answer = following.changes_since(c, EVERYTHING, question, now)
@@ -39,7 +40,8 @@ class Shadow:
             assert heard == answer, "what is sent is what is read, within the bounds of the wire"
             assert len(answer.ended) + len(answer.tasks) + len(answer.slaves) <= limit
             before, was_current = (question.after, question.ended_after), replica.is_current
-            replica.apply(answer)
+            view.apply(answer, now)
+            check_sums(view)
             self.ended = len(answer.ended) + (0 if not question.ended_after else self.ended)
             if replica.is_current:
                 break
@@ -47,7 +49,7 @@ class Shadow:
         self.compare(core)
 
     def compare(self, core: MasterCore) -> None:
-        c, replica = core.cluster, self.replica
+        c, replica = core.cluster, self.view.replica
         slaves = {**c.lost_slaves, **c.slaves}
         assert replica.slaves == {i: following.slave_now(c, EVERYTHING, slave) for i, slave in slaves.items()}
         assert replica.slave_infos == {i: slave.info for i, slave in slaves.items()}

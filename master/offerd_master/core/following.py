@@ -36,6 +36,8 @@ FRAMEWORKS_A_SECOND = 5_000
 """Frameworks are looked at for changes after `SCAN_S`, or more seldom where they are more than that allows."""
 PAGE_BYTES = 512 << 10
 MAX_PAGE = 1000
+RECORD_BYTES = 300
+"""About how long a task is without its texts, and without ranges and sets."""
 TICK_BYTES = 2 << 20
 """Of answers, in one tick."""
 MAX_LISTED = 1000
@@ -98,7 +100,7 @@ def note_follower(c: Cluster, now: float) -> None:
     for record in heapq.merge(
         *(one.history.records for one in frameworks), key=lambda record: record.ended_at
     ):
-        index.add_end(record)
+        index.add_past_end(record)
     for framework in frameworks:
         for task in (*framework.tasks.values(), *framework.unreachable.values()):
             index.touch(task)
@@ -129,9 +131,8 @@ def _is_far_behind(c: Cluster, question: Question) -> bool:
 
 def _is_pending(c: Cluster, question: Question) -> bool:
     index = c.changes
-    return (
-        index.number > question.after or index.ended_count > question.ended_after or _must_reset(c, question)
-    )
+    is_behind = index.number > question.after or index.ended_count > question.ended_after
+    return is_behind or index.is_unsettled or _must_reset(c, question)
 
 
 def forget_slave(c: Cluster, slave: Slave) -> None:
@@ -155,6 +156,7 @@ def answer(c: Cluster, now: float) -> None:
         scan_frameworks(c)
         seen = len(followers.frameworks)
         followers.scan_at = now + max(SCAN_S, seen / FRAMEWORKS_A_SECOND)
+    followers.count = len(followers.questions)
     room = TICK_BYTES
     for peer, question in list(followers.questions.items()):
         is_time = now >= question.until or (now >= question.not_before and _is_pending(c, question))
@@ -229,20 +231,21 @@ class _Page:
         self.tasks: list[em.TaskNow] = []
         self.forgotten_slaves: list[SlaveID] = []
         self.forgotten_frameworks: list[FrameworkID] = []
-        self.forgotten_tasks: list[tuple[FrameworkID, TaskID]] = []
+        self.forgotten_tasks: list[tuple[FrameworkID, TaskID, float]] = []
 
     def fill(self, question: Question, now: float) -> em.Changes:
-        """The answer. Ends go first: a task of which is said that it runs has not ended before."""
+        """The answer. Ends are half of a page, where there is more: however many end, the rest is not held up."""
         c, index = self.c, self.c.changes
+        index.settle()
         is_reset, is_ours = _must_reset(c, question), _is_ours(c, question)
         after = 0 if is_reset else question.after
-        ends, first = index.ended_since(question.ended_after if is_ours else 0, self.room)
+        most = self.room if after == index.number else (self.room + 1) // 2
+        ends, first = index.ended_since(question.ended_after if is_ours else 0, most)
         missed = first - question.ended_after if is_ours else 0
-        if missed:
-            is_reset, after = True, 0  # open tasks whose ends are forgotten would stay for ever
-        ended, ended_after = self._ended(ends, first)
-        if ended_after == index.ended_count:
-            after = self._changed(after)
+        ended, ended_after = self._ended(
+            ends, first, PAGE_BYTES if after == index.number else PAGE_BYTES // 2
+        )
+        after = self._changed(after)
         return em.Changes(
             _origin(c),
             after,
@@ -264,10 +267,23 @@ class _Page:
             self.caller.shown_owner,
         )
 
-    def _ended(self, records: list[em.EndedTask], count: int) -> tuple[list[em.EndedTask], int]:
+    def _ended(
+        self, records: list[em.EndedTask], count: int, most_bytes: int
+    ) -> tuple[list[em.EndedTask], int]:
+        if self.caller.is_operator and not any(
+            record.resources.ranges or record.resources.sets for record in records
+        ):
+            # Thousands a second may end, and nearly all are like this.
+            size = RECORD_BYTES * len(records) + sum(
+                len(record.name) + len(record.message) for record in records
+            )
+            if size <= most_bytes:
+                self.room -= len(records)
+                self.size += size
+                return records, count + len(records)
         found = []
         for record in records:
-            if self.size > PAGE_BYTES:
+            if self.size > most_bytes:
                 break
             count += 1
             if self.caller.sees(record.framework_id):
@@ -312,9 +328,9 @@ class _Page:
             case GoneFramework(framework_id):
                 self.forgotten_frameworks.append(framework_id)
                 self._grow(len(framework_id))
-            case GoneTask(framework_id, task_id):
+            case GoneTask(framework_id, task_id, launched_at):
                 if sees(framework_id):
-                    self.forgotten_tasks.append((framework_id, task_id))
+                    self.forgotten_tasks.append((framework_id, task_id, launched_at))
                     self._grow(len(framework_id) + len(task_id))
 
     def _grow(self, size: int) -> None:
@@ -395,6 +411,7 @@ def task_now(task: Task) -> em.TaskNow:
 
 
 def _master_now(c: Cluster) -> em.MasterNow:
+    measured = c.measured
     return em.MasterNow(
         c.master_id,
         __version__,
@@ -406,13 +423,24 @@ def _master_now(c: Cluster) -> em.MasterNow:
         c.refused,
         c.failed_messages,
         c.unsent_messages,
+        c.epoch,
+        {**c.counts.tallies(), **measured.counts},
+        {
+            "followers": c.changes.followers.count,
+            "offers": len(c.offers),
+            "peers": len(c.peers),
+            "dirty_slaves": len(c.dirty),
+            "idle_slaves": len(c.idle),
+            **measured.gauges,
+        },
+        measured.timings,
     )
 
 
 def _task_bytes(task: em.TaskNow | em.EndedTask) -> int:
     """About how long it is. It need not be exact: a page is a small part of what a frame may hold."""
     resources = task.resources
-    size = 300 + len(task.name) + len(task.message)
+    size = RECORD_BYTES + len(task.name) + len(task.message)
     if resources.ranges or resources.sets:
         size += len(encode_message(resources))
     return size

@@ -67,11 +67,12 @@ def end_task(c: Cluster, task: Task, status: TaskStatus, now: float) -> None:
     free_task(c, task)
     c.tasks_ended += 1
     if status.reason == Reason.TASK_TIMEOUT:
+        c.counts.timeouts += 1
         _count_wasted(c, task, now)
     if not task.slave.reported_lost or not task.is_reported_lost:
         remember(c, task, status, now, "" if executor is None else executor.user)
     else:
-        c.changes.remove(task, GoneTask(task.framework.framework_id, task.task_id))
+        c.changes.remove(task, GoneTask(task.framework.framework_id, task.task_id, task.launched_at))
 
 
 def free_task(c: Cluster, task: Task) -> None:
@@ -138,8 +139,7 @@ def remember(c: Cluster, task: Task, status: TaskStatus, now: float, user: str =
         status.usage,
     )
     c.history.add(framework.history, record)
-    c.changes.remove(task, None)
-    c.changes.add_end(record)
+    c.changes.end(task, record)
 
 
 def end_wait(task: Task) -> None:
@@ -216,6 +216,7 @@ def forget_if_empty(c: Cluster, framework: Framework) -> None:
 def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float) -> None:
     framework = c.frameworks.get(message.framework_id)
     status = message.status
+    c.counts.status_updates += 1
     if status.slave_id != slave.slave_id and status.slave_id:
         return  # a slave may not report for another
     if framework is None:
@@ -245,7 +246,10 @@ def status_update(c: Cluster, slave: Slave, message: m.StatusUpdate, now: float)
             if task.running_since is None and status.state is TaskState.RUNNING:
                 task.running_since = now
             c.changes.touch(task)
+        else:
+            c.counts.status_repeats += 1
     elif _was_heard(framework, status.task_id):
+        c.counts.status_repeats += 1
         # The acknowledgement was lost when the slave stopped, and the scheduler may have forgotten the task meanwhile.
         _acknowledge(c, slave, message)
         return
@@ -277,6 +281,7 @@ def _may_be_its(c: Cluster, framework: Framework, slave: Slave, task_id: TaskID)
     """
     waiting = framework.unacknowledged.get(task_id)
     if waiting is not None:
+        c.counts.status_repeats += 1
         return waiting[1] == slave.slave_id
     return not c.is_own_id(framework.framework_id)
 
@@ -501,7 +506,7 @@ def take_as_lost(c: Cluster, framework: Framework, task_ids: list[TaskID]) -> No
             task.slave.reported_lost.add((framework.framework_id, task_id))
             if task_id in framework.unreachable:
                 end_wait(task)
-                c.changes.remove(task, GoneTask(framework.framework_id, task_id))
+                c.changes.remove(task, GoneTask(framework.framework_id, task_id, task.launched_at))
             else:
                 kill(c, task, 0.0)
 

@@ -30,6 +30,10 @@ class Replica:
         self._origin = ""
         self._after = self._ended_after = 0
 
+    def resume(self, origin: str, ended_after: int) -> None:
+        """Before the first question: of ends, ask only for those after this number of this origin (`Changes`)."""
+        self._origin, self._ended_after = origin, ended_after
+
     def question(self, wait_s: float = 10.0, limit: int = 1000) -> FollowChanges:
         """What to ask the master next; it answers at the latest after `wait_s`, with at most `limit` entries."""
         return FollowChanges(self._origin, self._after, self._ended_after, wait_s, limit)
@@ -42,10 +46,8 @@ class Replica:
         self.master, self.now = changes.master, changes.now
         self._origin, self._after, self._ended_after = changes.origin, changes.after, changes.ended_after
         self.is_current = not changes.has_more
-        for record in changes.ended:
-            self.tasks.pop((record.framework_id, record.task_id), None)
-        for key in changes.forgotten_tasks:
-            self.tasks.pop(key, None)
+        for key in self.closed_by(changes):
+            del self.tasks[key]
         for slave_id in changes.forgotten_slaves:
             self.slaves.pop(slave_id, None)
             self.slave_infos.pop(slave_id, None)
@@ -57,3 +59,17 @@ class Replica:
         self.framework_infos.update((info.framework_id, info) for info in changes.framework_infos)
         self.frameworks.update((framework.framework_id, framework) for framework in changes.frameworks)
         self.tasks.update(((task.framework_id, task.task_id), task) for task in changes.tasks)
+
+    def closed_by(self, changes: Changes) -> list[tuple[FrameworkID, TaskID]]:
+        """Which of the open tasks are not open any more, as an answer says that is not applied yet."""
+        tasks = self.tasks
+        found: dict[tuple[FrameworkID, TaskID], None] = {}
+        for record in changes.ended:
+            task = tasks.get(key := (record.framework_id, record.task_id))
+            if task is not None and task.launched_at == record.launched_at:
+                found[key] = None
+        for framework_id, task_id, launched_at in changes.forgotten_tasks:
+            task = tasks.get(key := (framework_id, task_id))
+            if task is not None and task.launched_at == launched_at:
+                found[key] = None
+        return [*found]

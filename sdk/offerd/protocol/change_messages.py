@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from msgspec import Meta
+
 from offerd.ids import ContainerID, ExecutorID, FrameworkID, OfferID, SlaveID, TaskID
 from offerd.messages import (
     PROTOCOL,
@@ -32,6 +34,7 @@ from offerd.values.bounds import (
     MANY,
     Amount,
     Count,
+    Epoch,
     ExitStatus,
     Name,
     PageSize,
@@ -49,6 +52,9 @@ MAX_WAIT_S = 30.0
 """The longest that a master lets a follower wait for an answer."""
 Moment = WallClock
 """Seconds on the master's clock, which begins at no particular time. What ran before the master began may be below zero."""
+
+TIMING_BOUNDS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""The longest durations that a timing's buckets hold, in seconds; the last bucket, after these, holds all above."""
 
 # -- Values -------------------------------------------------------------------------------------------------------------
 
@@ -215,6 +221,19 @@ class EndedTask(Value, frozen=True):
     """What it used. None: its isolation could not say."""
 
 
+class Timing(Value, frozen=True):
+    """How long something took, all the times that it was done."""
+
+    counts: Annotated[list[Count], Meta(max_length=64)]
+    """For each bucket of `TIMING_BOUNDS_S`, how often it took as long: up to its bound, and longer than the one before."""
+    sum_s: Quotient
+    """The durations together, in seconds."""
+
+
+Timings = Annotated[dict[Name, Timing], Meta(max_length=64)]
+"""Timings by name."""
+
+
 class MasterNow(Value, frozen=True):
     """The master that answers, and what it counts of the whole cluster."""
 
@@ -238,6 +257,19 @@ class MasterNow(Value, frozen=True):
     """Messages whose handling raised an error that nobody foresaw."""
     unsent_messages: Count = 0
     """Messages of its own that no frame could hold."""
+    epoch: Epoch = 0
+    """The epoch that it leads in; 0: an older master, which does not say."""
+    counts: Tallies = {}
+    """Name to what the master has counted of its work since it leads: `offerd_master.core.counts`, and `messages_sent`."""
+    gauges: Tallies = {}
+    """Name to how many there are now. `followers`, `offers`, `peers` (registered slaves and schedulers), `dirty_slaves`
+    (whose free resources are to be offered), `idle_slaves` (whose free resources nobody wants), `connections` (TCP),
+    `peers_waiting` and `bytes_waiting` (what was received and is not handled yet), `peers_with_backlog` (which do not read).
+    """
+    timings: Timings = {}
+    """Name to how long it took, since the master leads. `tick`: one tick of the core, with its turn of allocation; `loop_lag`:
+    the time from when something was there to read, or was due, to when the loop began to read (`offerd.daemons.timings`).
+    """
 
 
 # -- Question and answer ------------------------------------------------------------------------------------------------
@@ -261,7 +293,9 @@ class FollowChanges(Message, frozen=True):
 
 
 class Changes(Message, frozen=True):
-    """What has changed. `ended` comes before everything else of the same answer, and what is forgotten before what is there."""
+    """What has changed. `ended` comes before everything else of the same answer, and what is forgotten before what is there.
+    An id may be used again: an end is that of the task with the same `launched_at`.
+    """
 
     origin: Name
     """Whose numbers these are: another master's, or those of another counting, begin anew."""
@@ -285,8 +319,8 @@ class Changes(Message, frozen=True):
     """Slaves that the master does not remember any more."""
     forgotten_frameworks: Annotated[list[FrameworkID], A_PAGE] = []
     """Frameworks that the master does not remember any more."""
-    forgotten_tasks: Annotated[list[tuple[FrameworkID, TaskID]], A_PAGE] = []
-    """Tasks that have gone without an end of their own, as it was reported before."""
+    forgotten_tasks: Annotated[list[tuple[FrameworkID, TaskID, Moment]], A_PAGE] = []
+    """Tasks that are not open any more, and whose ends are not sent, with the moments of their launch."""
     slave_infos: Annotated[list[SlaveInfo], A_PAGE] = []
     """What slaves say of themselves, where that is new."""
     slaves: Annotated[list[SlaveNow], A_PAGE] = []
