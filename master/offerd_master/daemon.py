@@ -56,6 +56,7 @@ from offerd_master.election import Deposed, Election, Leading, Out, lease_clock
 from offerd_master.inbox import HOLD_S, Frame, Held, Inbox, size_of
 from offerd_master.key_file import default_state_dir
 from offerd_master.master_keys import MasterKeys
+from offerd_master.measuring import Measuring
 from offerd_master.options import MasterOptions
 from offerd_master.principals import NOBODY
 
@@ -169,7 +170,10 @@ class Master:
                 wait_s = 0.0
             elif self._server.has_backlog:
                 wait_s = min(wait_s, BACKLOG_AGAIN_S)
+            lag = self._measuring.lag
+            lag.waits(time.monotonic(), deadline)
             ready = self._poller.poll(max(0, math.ceil(wait_s * 1000)))
+            lag.woke(time.monotonic())
             if any(readable == self._wake_in.fileno() for readable, _ in ready):
                 self._sleep_off_wakes()
             if self._election is not None:
@@ -177,6 +181,7 @@ class Master:
             if self._terms_are_old and self._reread():
                 self._handle(TermsChanged(self._settings, self._allocator))
             self._pacer.collect(self.core.cluster.tasks_running, self.core.cluster.tasks_ended)
+            lag.reads(time.monotonic())
             self._turn()
             self._recorder.turn(time.monotonic())
             if self._must_record and not self._stopping:
@@ -208,6 +213,7 @@ class Master:
         master_id = f"M-{epoch:x}"
         registry = None if self._keys is None else self._keys.hand_over()
         self.core = MasterCore(self._settings, master_id, epoch, self._allocator, time.monotonic(), registry)
+        self._measuring = Measuring(time.monotonic())
         self._recorder.begin(time.monotonic())
         if self._election is not None:
             log.info("master %s leads", master_id)
@@ -401,12 +407,16 @@ class Master:
         too.
         """
         now = time.monotonic()
+        if self.core.cluster.changes.is_on and self._measuring.is_due(now):
+            self._handle(self._measuring.figures(now, self._inbox, self._server))
         self._recorder.note(now, None)
         try:
             actions = self.core.tick(now)
         except Exception as error:  # marked: see above
             self._failed("a turn", error, None, is_tick=True)
             return
+        finally:
+            self._measuring.tick.add(time.monotonic() - now)
         self._perform(actions)
 
     def _flush(self) -> list[PeerID]:

@@ -79,6 +79,16 @@ class Inbox:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
+    @property
+    def peers_waiting(self) -> int:
+        """For how many peers something waits."""
+        return len(self._line_of)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """How many bytes wait, without the frames that are being handled."""
+        return sum(line.size_bytes for line in self._lines.values())
+
     def put(self, peer: PeerID, frame: Frame, key: str) -> bool:
         """A frame has come. False if too much waits for this peer, or for all with its key."""
         name: Hashable = key or peer  # a peer without a key has its own line

@@ -10,9 +10,9 @@ one with every request:
     key = HMAC-SHA256(secret of that generation, "owner:NAME")
     MAC = first 16 bytes of HMAC-SHA256(key, "r SCOPE"), in base64
 
-A scope is one sandbox, one data set, the list of an owner's sets, or the slave's statistics (`scope_of`). So a token that
-leaks opens nothing else, and nothing on another slave. No clock is involved: a token is good until the slave replaces the
-generation of its secret, which it does now and then.
+A scope is one sandbox, one data set, the list of an owner's sets, the slave's statistics or its metrics (`scope_of`). So a
+token that leaks opens nothing else, and nothing on another slave. No clock is involved: a token is good until the slave
+replaces the generation of its secret, which it does now and then.
 """
 
 from __future__ import annotations
@@ -163,7 +163,9 @@ def split_path(path: str) -> list[str]:
 
 
 def scope_of(parts: Sequence[str]) -> str:
-    """The scope of a token for this path: `containers/ID`, `data/@OWNER/SET`, `data/@OWNER`, `data`, `statistics`."""
+    """The scope of a token for this path: `containers/ID`, `data/@OWNER/SET`, `data/@OWNER`, `data`, `statistics`, or
+    `metrics`.
+    """
     return "/".join(parts[: {"containers": 2, "data": 3}.get(parts[0], 1)]) if parts else ""
 
 

@@ -23,6 +23,7 @@ import zmq
 
 from offerd.daemons.log_limits import LogLimits
 from offerd.daemons.recorder import Recorder, Written
+from offerd.daemons.timings import LoopLag
 from offerd.errors import KeyRefused, MessageTooLarge
 from offerd.files_access import FilesSecret
 from offerd.ids import ContainerID
@@ -51,6 +52,7 @@ from offerd_slave.journal import Journal
 from offerd_slave.launch.zygote_client import ZygoteClient
 from offerd_slave.masters import client_of, master_of
 from offerd_slave.memory_watch import MemoryWatch
+from offerd_slave.metric_sources import MetricSources
 from offerd_slave.options import SlaveOptions
 from offerd_slave.persistence import Persistence
 from offerd_slave.removal import try_to_remove
@@ -131,6 +133,9 @@ class SlaveDaemon:
         self._files.set_statistics(
             lambda owner: statistics.document(time.monotonic(), owner, self._files.refused)
         )
+        self._lag = LoopLag(time.monotonic())
+        self._metric_sources = self._find_metric_sources()
+        self._files.set_metrics(self._metrics)
         self._performers = self._make_performers()
         self._recorder.begin(time.monotonic())
 
@@ -176,6 +181,19 @@ class SlaveDaemon:
             self._persistence.compact(time.monotonic(), sifted.core)
         return sifted.core
 
+    def _find_metric_sources(self) -> MetricSources:
+        return MetricSources(
+            self.core,
+            self._isolation.name,
+            self.workdir.path,
+            self.journal,
+            self._persistence.syncs,
+            self._lag.histogram,
+            self._containerizer.measured,
+            self._containerizer.exits,
+            self._zygote,
+        )
+
     def _make_performers(self) -> dict[type[act.Action], Callable[[Any], None]]:
         """The function that performs each action, except those that wait for the end of the turn."""
         containerizer, clock = self._containerizer, time.monotonic
@@ -216,8 +234,9 @@ class SlaveDaemon:
             log.warning("isolation %s: %s", self._isolation.name, remark)
         log.info("work directory %s, resources %s", self.workdir.path, self._host.resources)
         while self._running:
-            ready = dict(poller.poll(self._timeout_ms()))
+            ready = self._wait(poller)
             self._pacer.collect(len(self.core.state.tasks), self.core.state.tasks_ended)
+            self._lag.reads(time.monotonic())
             self._read(ready)
             self._turn()
             self._recorder.turn(time.monotonic())
@@ -255,9 +274,19 @@ class SlaveDaemon:
         for fd in self._readers:
             self._others.register(fd, select.EPOLLIN)
 
-    def _timeout_ms(self) -> int:
+    def _wait(self, poller: zmq.Poller) -> dict[Any, int]:
+        """What is readable, when something is, or something is due."""
+        now = time.monotonic()
+        due_at = self._due_at(now)
+        self._lag.waits(now, due_at)
+        ready = dict(poller.poll(max(0, math.ceil(1000 * min(60.0, due_at - now)))))
+        self._lag.woke(time.monotonic())
+        return ready
+
+    def _due_at(self, now: float) -> float:
+        """When the next turn is due at the latest."""
         if self._events or self._endpoint.has_more:
-            return 0
+            return now
         deadlines = (
             self.core.next_deadline(),
             self._containerizer.next_deadline(),
@@ -266,8 +295,7 @@ class SlaveDaemon:
             self._persistence.next_deadline(),
             self._recorder.next_deadline(),
         )
-        wait_s = min((when for when in deadlines if when is not None), default=math.inf) - time.monotonic()
-        return max(0, math.ceil(1000 * min(60.0, wait_s)))
+        return min((when for when in deadlines if when is not None), default=math.inf)
 
     def _read(self, ready: dict[Any, int]) -> None:
         """Make events of everything available. Executors come first: messages from before an executor's end must count."""
@@ -412,6 +440,13 @@ class SlaveDaemon:
                 self._endpoint.send(action.container_id, action.message)  # type: ignore[attr-defined]
             else:
                 self._performers[kind](action)
+
+    def _metrics(self) -> bytes:
+        """The answer to `GET /metrics`. Called in the file server's threads."""
+        # Most slaves are never asked, and do without the three megabytes of prometheus_client.
+        from offerd_slave.metrics import exposition
+
+        return exposition(self._metric_sources, self._files.refused)
 
     # -- what became readable -------------------------------------------------------------------------------------------
 

@@ -22,6 +22,11 @@ class ExitWatcher:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[ContainerID, Path]] = {}
 
+    @property
+    def watched(self) -> int:
+        """How many shims are watched: those that run, as far as is known."""
+        return len(self._watched)
+
     def fileno(self) -> int:
         """Readable when `ended` has something."""
         return self._epoll.fileno()

@@ -3,6 +3,7 @@
     GET /containers/CONTAINER_ID/PATH      a file (`Range`, or `?offset=&length=`), or a directory as JSON
     GET, PUT, DELETE /data/@OWNER/SET/FILE see `offerd_slave.data_files`
     GET /statistics                        see `offerd_slave.statistics`
+    GET /metrics                           see `offerd_slave.metrics`; for operators alone
 
 Every request needs a token (`offerd.files_access`) for its scope. Owners can read what belongs to their own frameworks;
 operators can read everything, and remove data sets. On other addresses than loopback the server uses only TLS, with its own
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 128
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+"""The text format of Prometheus."""
 _UNAUTHORIZED = {"WWW-Authenticate": "Offerd"}
 
 
@@ -60,6 +63,8 @@ class FileServer:
         self._containers = os.open(work_dir / "containers", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.statistics: Callable[[str | None], bytes] | None = None
         """Makes the document of `/statistics`, for one owner or (None) for all."""
+        self.metrics: Callable[[], bytes] | None = None
+        """Makes the text of `/metrics`."""
         self._front = Front(listener, tls, self._judge, self._answer)
 
     @property
@@ -114,6 +119,8 @@ class FileServer:
                 case "GET" | "HEAD", [b"statistics"]:
                     body = self._statistics(principal)
                     self._send(connection, request, HTTPStatus.OK, JSON, body)
+                case "GET" | "HEAD", [b"metrics"]:
+                    self._send(connection, request, HTTPStatus.OK, METRICS, self._metrics(principal))
                 case "GET" | "HEAD", [b"data"]:
                     self._send_found(connection, request, *self._data.open(request.parts[1:], principal))
                 case "GET" | "HEAD", _:
@@ -145,6 +152,15 @@ class FileServer:
         if self.statistics is None:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the slave is still starting")
         return self.statistics(None if principal.is_operator else principal.name)
+
+    def _metrics(self, principal: Principal) -> bytes:
+        if not principal.is_operator:
+            raise Refused(
+                HTTPStatus.FORBIDDEN, "metrics are for operators; /statistics has those of your own tasks"
+            )
+        if self.metrics is None:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the slave is still starting")
+        return self.metrics()
 
     def _send_found(self, connection: Connection, request: Request, found: int, is_directory: bool) -> None:
         try:

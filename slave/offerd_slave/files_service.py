@@ -67,6 +67,10 @@ class FilesService:
         """Set the function that makes the document of `/statistics`, for an owner, or for an operator (None)."""
         self._server.statistics = statistics
 
+    def set_metrics(self, metrics: Callable[[], bytes]) -> None:
+        """Set the function that makes the text of `/metrics`; it is called in the server's threads."""
+        self._server.metrics = metrics
+
     def refuse(self, owners: Mapping[str, int]) -> FilesSecret | None:
         """Refuse these owners at once. Returns the new secret for all others, if that changes anything."""
         try:

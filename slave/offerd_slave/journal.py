@@ -56,6 +56,8 @@ class Journal:
         self.path = path
         self._fd = _open(path)
         self._size_bytes = os.fstat(self._fd).st_size
+        self.written_bytes = 0
+        """What `append` has written so far."""
 
     @property
     def size_bytes(self) -> int:
@@ -87,6 +89,7 @@ class Journal:
             os.ftruncate(self._fd, self._size_bytes)
             raise
         self._size_bytes += len(data)
+        self.written_bytes += len(data)
         return refused
 
     def sync(self) -> None:

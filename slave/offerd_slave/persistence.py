@@ -50,6 +50,8 @@ class Persistence:
         self._workdir, self._journal, self._boot_id = workdir, journal, boot_id
         self._emit, self._write_line, self._stop = emit, write_line, stop
         self._storer = Storer(journal)
+        self.syncs = self._storer.syncs
+        """How long each sync of the journal took."""
         self._stored: list[int] = []  # syncs that this turn has done in the loop's own thread
         self._write_again_at: float | None = None
         self._fault = ""

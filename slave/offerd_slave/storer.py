@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 
+from offerd.daemons.timings import Histogram
 from offerd_slave.journal import Journal
 from offerd_slave.records import JournalRecord
 
@@ -31,6 +32,8 @@ class Storer:
         self._done: queue.SimpleQueue[tuple[int, OSError | None]] = queue.SimpleQueue()
         self._under_way = 0
         self._last_took_s = SLOW_SYNC_S
+        self.syncs = Histogram()
+        """How long each sync took. (Only one thread syncs at a time.)"""
         self._thread = threading.Thread(target=self._work, name="journal-sync", daemon=True)
         self._thread.start()
 
@@ -55,6 +58,7 @@ class Storer:
         begun = time.monotonic()
         self.journal.sync()
         self._last_took_s = time.monotonic() - begun
+        self.syncs.add(self._last_took_s)
 
     def finished(self) -> list[tuple[int, OSError | None]]:
         """The numbers of finished syncs, each with its error, if any."""

@@ -321,6 +321,7 @@ PATHS = (
     b"/data/a/b",
     b"/data/job-1/code",
     b"/statistics",
+    b"/metrics",
     b"/..%2f..%2fetc/passwd",
     b"/containers/../../etc/passwd",
     b"/data/%00",

@@ -16,15 +16,18 @@ def command(*, master: str) -> None:
     offerd metrics
     offerd metrics >offerd.prom.new && mv offerd.prom.new offerd.prom
 
-    Run the second example in the directory of node_exporter's textfile collector: it replaces the file in one step.
+    Run the second example in the directory of node_exporter's textfile collector: it replaces the file in one step. A gateway
+    serves the same, and more, to Prometheus itself. With a key that is not an operator's, tasks and what they hold are those of
+    your own frameworks.
     """
-    from offerd.operator import OperatorClient
-    from offerd_cli.metrics import exposition
+    import time
 
+    from offerd.operator import OperatorClient
+    from offerd_web.core.view import ClusterView
+    from offerd_web.services.metrics import exposition
+
+    view = ClusterView()
     with OperatorClient(master) as client:
-        cluster, slaves, frameworks = (
-            client.cluster(),
-            list(client.slaves()),
-            list(client.frameworks(ended=True)),
-        )
-    click.echo(exposition(cluster, slaves, frameworks), nl=False)
+        while not view.replica.is_current:
+            view.apply(client.changes(view.replica), time.time())
+    click.echo(exposition(view, time.time()), nl=False)

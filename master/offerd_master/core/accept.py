@@ -77,6 +77,7 @@ def _take_offers(
             text = f"the offers are of several slaves: {taken[0].slave.slave_id} and {offer.slave.slave_id}"
         offers.remove(c, offer)
         taken.append(offer)
+    c.counts.offers_accepted += len(taken)
     return taken, (TaskState.LOST, Reason.OFFER_INVALID, text) if text else None
 
 
@@ -153,6 +154,7 @@ def _send_run_tasks(
     c: Cluster, framework: Framework, slave: Slave, executor: LaunchableExecutor, infos: list[TaskInfo]
 ) -> None:
     """Send the tasks in one message, or in as few as fit into frames."""
+    c.counts.tasks_launched += len(infos)
     batch: list[TaskInfo] = []
     budget = MAX_SENT_BYTES - executor.envelope_bytes
     size = 0

@@ -16,6 +16,8 @@ from offerd_master.core.actions import Action, Drop, LaterEpochSeen, Log, Send
 from offerd_master.core.budgets import Budgets
 from offerd_master.core.caller import Caller
 from offerd_master.core.change_index import ChangeIndex
+from offerd_master.core.counts import Counts
+from offerd_master.core.events import Measured
 from offerd_master.core.history import History
 from offerd_master.core.registry import InHand, Order, Registry
 from offerd_master.core.state import (
@@ -85,8 +87,9 @@ class Cluster:
         self.use_allocator(allocator)
         self.started_at = now
         self.out: list[Action] = []
-        self.hold_until = 0.0  # no offers before then: see `recovery`
-        self.revoke_not_before = 0.0  # no revocations before then
+        self.hold_until = self.revoke_not_before = (
+            0.0  # no offers, no revocations before then: see `recovery`
+        )
         self.peers: dict[PeerID, Slave | Framework | Standby] = {}
         self.slaves: dict[SlaveID, Slave] = {}
         self.lost_slaves: dict[SlaveID, Slave] = {}
@@ -114,6 +117,7 @@ class Cluster:
         self.history = History(settings.max_ended_tasks, settings.max_ended_tasks_per_framework)
         self.ended_counts: dict[str, int] = {}
         self.tasks_running = self.tasks_ended = 0
+        self.counts, self.measured = Counts(), Measured()  # `measured`: the latest that the daemon has said
         self.dropped_peers = 0
         self.failed_messages = 0  # messages whose handling raised an unexpected error
         self.unsent_messages = 0  # our messages that no frame could hold

@@ -6,6 +6,7 @@ import msgspec
 
 from offerd.ids import PeerID
 from offerd.messages import Message
+from offerd.protocol.change_messages import Timing
 from offerd_master.allocation.base import Allocator
 from offerd_master.core.registry import Contents
 from offerd_master.principals import Principal, Principals
@@ -94,6 +95,14 @@ class MessagesUnsent(msgspec.Struct, frozen=True):
     total: int
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What the daemon has counted and measured since it leads: `counts`, `gauges` and `timings` as in `MasterNow`."""
+
+    counts: dict[str, int] = {}
+    gauges: dict[str, int] = {}
+    timings: dict[str, Timing] = {}
+
+
 class HandlingFailed(msgspec.Struct, frozen=True):
     """`handle` or `tick` has raised an unexpected error. The answer is the actions that it had decided before: they belong to
     the changes that it had made.
@@ -125,5 +134,6 @@ Event = (
     | RecordingWritten
     | EpochRaised
     | MessagesUnsent
+    | Measured
     | HandlingFailed
 )

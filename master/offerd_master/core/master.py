@@ -49,6 +49,7 @@ from offerd_master.core.events import (
     Event,
     HandlingFailed,
     HandshakeRefused,
+    Measured,
     MessagesUnsent,
     PeerDropped,
     Received,
@@ -191,6 +192,9 @@ class MasterCore:
         if isinstance(event, MessagesUnsent):
             c.unsent_messages = event.total
             return out
+        if isinstance(event, Measured):
+            c.measured = event
+            return out
         self._disconnect(event.peer, now)
         if type(event) is PeerDropped:
             c.dropped_peers += 1
@@ -200,6 +204,7 @@ class MasterCore:
     def _take(
         self, peer: PeerID, message: m.Message, now: float, principal: Principal | None, ip: str
     ) -> None:
+        self.cluster.counts.messages_received += 1
         sender = self.cluster.peers.get(peer)
         if sender is not None:
             handlers: dict[type, Callable[[Cluster, Any, Any, float], None]] = FROM[type(sender)]

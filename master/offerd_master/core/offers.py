@@ -74,6 +74,7 @@ def allocate(c: Cluster, now: float) -> None:
     if entitlements is not None and entitlements.has_reopened:
         _offer_idle(c, entitlements, made, now)
     for framework_id, offers in made.items():
+        c.counts.offers_made += len(offers)
         _send(c, c.frameworks[framework_id], offers)
 
 
@@ -208,6 +209,7 @@ def give_back(c: Cluster, framework: Framework, slave: Slave, resources: Resourc
 def rescind(c: Cluster, offers: Iterable[OutstandingOffer], *, notify: bool = True) -> None:
     """Take these offers back; `notify` their frameworks, unless the scheduler that knows of them is gone."""
     for offer in list(offers):
+        c.counts.offers_rescinded += 1
         remove(c, offer)
         give_back(c, offer.framework, offer.slave, offer.resources)
         if notify:
@@ -257,6 +259,7 @@ def expire(c: Cluster, now: float) -> None:
         if offer.offer_id in c.offers:
             if offer.deadline > now:
                 return
+            c.counts.offers_unanswered += 1
             c.log(f"framework {offer.framework.framework_id} did not answer offer {offer.offer_id} in time")
             rescind(c, [offer])
         order.popleft()
@@ -285,6 +288,7 @@ def decline(
         offer = framework.offers.get(offer_id)
         if offer is None:
             continue
+        c.counts.offers_declined += 1
         remove(c, offer)
         give_back(c, framework, offer.slave, offer.resources)
         amount, duration = offer.resources, 0.0 if offer.is_revived else refuse_seconds

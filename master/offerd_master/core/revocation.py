@@ -90,6 +90,7 @@ def _revoke_for(c: Cluster, entitlements: Entitlements, framework: Framework, no
         amount = _sum(task.resources for task in tasks)
         demanded = {name: amount[name] for name in missing if amount.get(name, 0)}
         grace_s = c.settings.revoke_grace_s
+        c.counts.revocations += len(tasks)
         revocation = Revocation(framework, victim, tasks, demanded, holds(c, victim))
         c.revocations.append(revocation)
         c.timers.set(now + grace_s, _grace_over, revocation)
@@ -283,6 +284,7 @@ def _grace_over(c: Cluster, revocation: Revocation, now: float) -> None:
             break
         kill(c, task, c.settings.operator_grace_s, Reason.REVOKED)
         killed.append(task)
+        c.counts.revocation_kills += 1
         _add(held, amount, -1)
         _add(left, amount, -1)
         _book(c, victim, amount)

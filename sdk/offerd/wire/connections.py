@@ -117,6 +117,8 @@ class ConnectionGuard:
         self._seen: dict[int, _Seen] = {}
         self.ended = 0
         """Connections ended so far."""
+        self.there = 0
+        """Connections accepted and still there, when they were counted last (`SWEEP_S`)."""
         # All that the guard needs is opened now, as it must work when descriptors have run out.
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._usual_bytes = self._resident_bytes()
@@ -183,6 +185,7 @@ class ConnectionGuard:
             seen = self._note(descriptor, held, 0, now)
             if seen is not None and self._frames(descriptor, seen.name) < 0 and now - seen.since > SILENT_S:
                 silent.append((seen.since, descriptor))
+        self.there = len(there)
         for gone in self._seen.keys() - there:
             del self._seen[gone]
         for _, descriptor in sorted(silent)[: max(0, len(silent) - MAX_SILENT)]:

@@ -252,6 +252,8 @@ class Server(Generic[M]):
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._outgoing: dict[PeerID, list[Message]] = {}
+        self.sent = 0
+        """Messages that `flush` has taken, those that were left out or did not arrive among them."""
         self.unsent = 0
         """Messages that were left out because they did not fit into a frame or could not be encoded."""
         self._faults: list[tuple[PeerID, str]] = []
@@ -296,6 +298,7 @@ class Server(Generic[M]):
         outgoing, self._outgoing = self._outgoing, {}
         lost = dict.fromkeys(peer for peer in list(self._backlog) if not self._send_backlog(peer))
         for peer, queue in outgoing.items():
+            self.sent += len(queue)
             made = frames(queue, epoch, partial(self._note, peer))
             try:
                 if peer not in self._backlog:
@@ -313,6 +316,16 @@ class Server(Generic[M]):
             if peer in self._backlog and not self._keep(peer, made):
                 lost[peer] = None
         return list(lost)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are, some seconds ago at most; 0 without `guard`."""
+        return 0 if self._guard is None else self._guard.there
+
+    @property
+    def peers_with_backlog(self) -> int:
+        """How many peers something waits for that they do not read."""
+        return len(self._backlog)
 
     @property
     def has_backlog(self) -> bool:

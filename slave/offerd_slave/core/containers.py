@@ -65,6 +65,7 @@ class Containers:
         """Have the daemon launch it, and wait for its executor's registration."""
         container.launched = True
         state = self._state
+        state.counts.launches += 1
         state.do(
             LaunchContainer(
                 container.container_id, container.framework, container.executor, state.limits(container)
@@ -99,6 +100,7 @@ class Containers:
         """No process was started: end the container and clean up what was prepared."""
         container = self._state.containers.get(container_id)
         if container is not None:
+            self._state.counts.launches_failed += 1
             self._end(container, End(TaskState.FAILED, Reason.EXECUTOR_NOT_LAUNCHED, message))
 
     def registration_timed_out(self, container_id: ContainerID) -> None:

@@ -27,6 +27,7 @@ from offerd.messages import (
 from offerd.resources import NOTHING, Resources, total
 from offerd_isolation.base import Limitation
 from offerd_slave.core.actions import Action, Log, SaveSlave, SendToExecutor, SendToMaster
+from offerd_slave.core.counts import Counts
 from offerd_slave.settings import SlaveSettings
 
 
@@ -191,6 +192,7 @@ class State:
         self.by_executor: dict[tuple[FrameworkID, ExecutorID], Container] = {}
         self.tasks: dict[tuple[FrameworkID, TaskID], Task] = {}
         self.tasks_ended = 0
+        self.counts = Counts()
         self.listed_bytes = 0  # how much of a registration all containers and tasks take
         self.queued_bytes: dict[FrameworkID, int] = {}  # size of tasks that wait for their executors
         self.total = info.resources.quantities()

@@ -199,6 +199,7 @@ class Statuses:
         """Report the end of a task that this slave refuses. If its framework does not acknowledge, the status is sent once and
         not kept, so that refusals do not pile up. A master that misses it learns later that the slave does not have the task.
         """
+        self._state.counts.tasks_refused += 1
         if not self.backlog.is_over(framework_id):
             self.refuse(framework_id, task_id, executor_id, end, now)
         elif self._state.registered:
@@ -258,6 +259,7 @@ class Statuses:
             task.running_s = now
         if status.state.terminal:
             state = self._state
+            state.counts.ended(status)
             if task.ending is None:
                 container = state.containers[task.container_id]
                 if self._has_cgroups(container) and task.info.task_id in container.tasks:
@@ -274,6 +276,7 @@ class Statuses:
         container_id: ContainerID,
         now: float,
     ) -> None:
+        self._state.counts.statuses_stored += 1
         self._state.out.append(Append(StatusStored(framework_id, container_id, status)))
         self.backlog.add(framework_id, status)
         key = (framework_id, status.task_id)
@@ -449,6 +452,7 @@ class Statuses:
         stream.retry_at = now + stream.backoff_s
         for status in stream.statuses:
             if not (without_terminal and status.state.terminal):
+                self._state.counts.statuses_repeated += 1
                 self._state.to_master(StatusUpdate(key[0], status))
 
     def _confirm(self, now: float) -> None:

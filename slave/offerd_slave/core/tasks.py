@@ -104,6 +104,7 @@ class Tasks:
             out.append(UpdateContainer(container.container_id, state.limits(container)))
             state.lowered.discard(container.container_id)
         queue, container.queue = container.queue, {}
+        state.counts.tasks_delivered += len(queue)
         container.tasks.update(queue)
         for task in queue.values():
             info = task.info

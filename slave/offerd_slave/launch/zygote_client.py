@@ -79,6 +79,8 @@ class ZygoteClient:
         self._launches: dict[str, _Launch] = {}  # in the order of the requests
         self._unsent: deque[_Launch] = deque()
         self._failed: list[NotLaunched] = []
+        self.starts = 0
+        """Zygotes that were started so far."""
 
     def start(self) -> None:
         """Start the zygote. Returns at once; launches wait for it (it needs about 0.1 s)."""
@@ -97,6 +99,7 @@ class ZygoteClient:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a Ctrl-C at the slave's terminal is for the slave alone
             )
+        self.starts += 1
         restore_limit(self._zygote.pid)
         ours.setblocking(False)
         self._socket = ours
@@ -111,6 +114,11 @@ class ZygoteClient:
     def is_ready(self) -> bool:
         """Whether the zygote has reported that it is ready."""
         return self._is_ready
+
+    @property
+    def under_way(self) -> int:
+        """How many launches have no answer yet."""
+        return len(self._launches)
 
     @property
     def pid(self) -> int | None:

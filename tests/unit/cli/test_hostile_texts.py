@@ -18,8 +18,9 @@ from rich.text import Text
 from offerd import operator
 from offerd.daemons.daemon_log import OneLine
 from offerd.errors import OfferdError
-from offerd.messages import Reason, SlaveInfo, TaskState, TaskStatus
+from offerd.messages import FrameworkInfo, Reason, SlaveInfo, TaskState, TaskStatus
 from offerd.operator_messages import Cause, Cluster, Explanation, FrameworkSummary, SlaveSummary, TaskSummary
+from offerd.protocol.change_messages import Changes, FrameworkNow, MasterNow, SlaveNow
 from offerd.resources import Resources
 from offerd_cli import render, slave_statistics
 from offerd_cli.main import main
@@ -58,6 +59,12 @@ TASKS = [hostile(TaskSummary, state=state, resources=RESOURCES) for state in Tas
 CLUSTER = hostile(
     Cluster, total=RESOURCES, used=RESOURCES, offered=RESOURCES, tasks={"TASK_RUNNING": 1}, refused=1
 )
+CHANGES = Changes(
+    "M/1", 1, 0, 5.0, hostile(MasterNow, wasted_resource_s={HOSTILE: 1.0}, ended_counts={HOSTILE: 1}), is_reset=True,
+    slave_infos=[SLAVE.info], slaves=[hostile(SlaveNow, is_connected=True)], owner="\x1b]0;owner",
+    frameworks=[hostile(FrameworkNow, ended_counts={HOSTILE: 1}, wasted_resource_s={HOSTILE: 1.0})],
+    framework_infos=[hostile(FrameworkInfo)],
+)  # fmt: skip
 EXPLANATION = hostile(Explanation, problem="", causes=[hostile(Cause)], guaranteed=RESOURCES)
 STATISTICS = {
     "hostname": f"{HOSTILE}host",
@@ -103,6 +110,9 @@ class FakeOperator:
 
     def tasks(self, **_: object) -> list[TaskSummary]:
         return TASKS
+
+    def changes(self, _: object) -> Changes:
+        return CHANGES
 
     def explain_framework(self, _: str) -> Explanation:
         found: Explanation = EXPLANATION

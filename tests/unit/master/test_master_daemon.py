@@ -20,10 +20,12 @@ from offerd import operator_messages as om
 from offerd.credentials.keys import new_key, read_secret
 from offerd.errors import BadInput
 from offerd.ids import ExecutorID, TaskID
+from offerd.protocol.change_messages import Changes, FollowChanges
 from offerd.resources import Resources
 from offerd.wire import codec
 from offerd.wire.transport import new_context
 from offerd_master.daemon import Master
+from offerd_master.measuring import MEASURE_S
 from offerd_master.options import MasterOptions
 from offerd_master.process import write_address
 
@@ -51,6 +53,20 @@ def test_a_task_goes_to_its_slave_and_its_end_comes_back(running: Running) -> No
     framework.send(m.Acknowledge(framework_id, slave_id, [(info.task_id, 1)]))
     assert slave.receive(m.Acknowledge).updates == [("t", 1)]
     slave.receive(m.Ping)
+
+
+def test_a_follower_is_sent_what_the_daemon_measures_of_itself(running: Running) -> None:
+    follower = running.connect(codec.to_operator)
+    follower.send(FollowChanges())
+    first = follower.receive(Changes)
+    follower.send(FollowChanges(first.origin, first.after, first.ended_after, wait_s=MEASURE_S + 0.1))
+    later = follower.receive(Changes).master
+    tick, lag = later.timings["tick"], later.timings["loop_lag"]
+    assert sum(tick.counts) > sum(first.master.timings["tick"].counts), "ticks have been done since"
+    assert 0 < tick.sum_s < 5
+    assert sum(lag.counts) > 0
+    assert later.counts["messages_sent"] > first.master.counts["messages_sent"]
+    assert later.gauges.keys() >= {"connections", "peers_waiting", "bytes_waiting", "peers_with_backlog"}
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_events_at_the_end_of_a_turn_are_handled_at_once_by_the_next(
         patch.setattr(daemon.core, "tick", lambda now: [act.DestroyContainer(unknown)])
         happen(daemon)
     assert daemon._events == [ev.ContainerDestroyed(unknown)]
-    assert daemon._timeout_ms() == 0
+    assert daemon._due_at(50.0) == 50.0
 
 
 def test_a_failed_rewrite_of_the_journal_is_not_repeated_for_a_while(
