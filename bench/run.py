@@ -31,6 +31,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "kernel": ("kernel",),
     "docker": ("containers",),
     "keys": ("keys",),
+    "history": ("history",),
 }
 
 
