@@ -1,7 +1,7 @@
 # `make demo` and `make test` work as the very first command after `git clone`: they create .venv and install into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-account test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys docs fmt lock clean
+.PHONY: help demo test test-account test-kernel check test-nightly chaos bench bench-failover bench-allocation bench-frameworks bench-kernel bench-docker bench-keys bench-history docs fmt lock clean
 
 # Results must not depend on Python's variables in the environment. PYTHON stays: it names the interpreter for .venv.
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
@@ -16,8 +16,8 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start a cluster on this host, run MapReduce and MPI jobs on it, stop it again
-	@deploy/bootstrap.sh venv
-	@$(BIN)/offerd demo
+	@deploy/bootstrap.sh venv web
+	@$(BIN)/offerd demo $(ARGS)
 
 test: ## run every test (as root, also install the Debian packages they need)
 	@deploy/bootstrap.sh packages
@@ -89,6 +89,9 @@ bench-keys: ## measure the cost of keys, compared with a cluster without them
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/python bench/run.py --suite keys
 
+bench-history: ## measure what the gateway's history costs for each task, in a file of 1 GiB
+	@$(BIN)/python bench/run.py --suite history
+
 docs: ## build the documentation and the SDK's reference as a site, in build/docs
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/mkdocs build --quiet
@@ -103,7 +106,7 @@ lock: ## renew the versions and hashes that are installed on hosts (deploy/*.loc
 	@deploy/bootstrap.sh venv dev
 	@$(BIN)/pip install --quiet uv
 	@for name in build requirements; do \
-		case $$name in build) from=deploy/build.in ;; *) from="-c deploy/build.lock pyproject.toml" ;; esac; \
+		case $$name in build) from=deploy/build.in ;; *) from="-c deploy/build.lock --extra web pyproject.toml" ;; esac; \
 		sed '/^[^#]/,$$d' deploy/$$name.lock >deploy/$$name.lock.new && \
 		$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header \
 			$$from >>deploy/$$name.lock.new && mv deploy/$$name.lock.new deploy/$$name.lock || exit 1; \

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "offerd_executors": {"offerd", "offerd_linux"},
     "offerd_frameworks": {"offerd"},
     "offerd_simulator": {"offerd", "offerd_isolation", "offerd_master", "offerd_slave"},
+    "offerd_web": {"offerd"},
     "offerd_cli": {
         "offerd",
         "offerd_linux",
@@ -32,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "offerd_executors",
         "offerd_frameworks",
         "offerd_simulator",
+        "offerd_web",
     },
 }
 
@@ -82,7 +84,7 @@ PURE_NAMES = {
 """What a core may use of modules that are not pure. Whoever imports one of these names alone is not followed there."""
 SHELLS = [
     "sdk/offerd", "master/offerd_master", "slave/offerd_slave", "simulator/offerd_simulator", "cli/offerd_cli",
-    "frameworks/offerd_frameworks", "executors/offerd_executors", "bench", "tests/helpers",
+    "web/offerd_web", "frameworks/offerd_frameworks", "executors/offerd_executors", "bench", "tests/helpers",
 ]  # fmt: skip
 """Folders with the shells that run cores."""
 CORE_NAMES = {"core", "_core"}
@@ -367,7 +369,9 @@ def test_package_imports_only_what_the_dag_allows(package: str) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("package", ["offerd", "offerd_frameworks", "offerd_master", "offerd_slave"])
+@pytest.mark.parametrize(
+    "package", ["offerd", "offerd_frameworks", "offerd_master", "offerd_slave", "offerd_web"]
+)
 def test_core_does_no_io_and_reads_no_clock(package: str) -> None:
     core = [name for name in modules_of(packages_on_disk()[package]) if is_core(name)]
     assert core, f"{package} has no core"

@@ -25,7 +25,11 @@ def wanted() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return [
         Requirement(text)
-        for text in (*project["project"]["dependencies"], *project["build-system"]["requires"])
+        for text in (
+            *project["project"]["dependencies"],
+            *project["project"]["optional-dependencies"]["web"],
+            *project["build-system"]["requires"],
+        )
     ]
 
 

@@ -36,13 +36,13 @@ def top_folders() -> list[Path]:
 
 
 def text_files() -> Iterator[Path]:
-    """All our text files, without git: a checkout may be a tarball, or belong to another user."""
+    """All our text files, but not others' in `vendor`. Without git: a checkout may be a tarball, or belong to another user."""
     for path in sorted(ROOT.iterdir()):
         if path.is_file() and (path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES):
             yield path
     for folder in top_folders():
         for path in sorted(folder.rglob("*")):
-            if "__pycache__" in path.parts or not path.is_file():
+            if "__pycache__" in path.parts or "vendor" in path.parts or not path.is_file():
                 continue
             if path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES:
                 yield path

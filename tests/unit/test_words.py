@@ -36,6 +36,8 @@ TEST_NAME = re.compile(r"`tests/[\w/]+\.py::\w+`")
 """A test that a document names. Its name is looked at in the folder that defines it."""
 NOT_A_TEXT = {".json", ".lock", ".svg", ".png", ".bin"}
 # Two that name the words, one in the words of lawyers, and the program of that name.
+OF_OTHERS = "/vendor/"
+"""Folders with libraries as their authors wrote them."""
 EXEMPT = {"tests/unit/test_words.py", "docs/glossary.md", "LICENSE", "examples/mpi/hello.c"}
 
 
@@ -64,6 +66,7 @@ def files_of(folder: str) -> Iterator[Path]:
             and path.is_file()
             and path.suffix not in NOT_A_TEXT
             and name not in EXEMPT
+            and OF_OTHERS not in name
         ):
             yield path
 

@@ -1,0 +1,1 @@
+"""What HTTP clients may ask and order."""
