@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ from offerd_cli.local_cluster import OFFERD, LocalCluster
 from offerd_cli.shares import Shares
 from offerd_cli.sweep import members
 from offerd_cli.units import format_bytes, format_duration
+from offerd_cli.web_access import INSTALL, is_installed
 from offerd_cli.wordcount import MAPPER, REDUCER, add, count_words, library_sources, read_counts, words
 from offerd_frameworks import mapreduce
 
@@ -42,8 +45,8 @@ class Timed(NamedTuple):
     seconds: float
 
 
-def demonstrate(slaves: int, isolation: str) -> int:
-    """Run the demo; returns the exit status."""
+def demonstrate(slaves: int, isolation: str, *, keeps: bool = False) -> int:
+    """Run the demo; returns the exit status. With `keeps` the cluster stays up after it, until Ctrl-C."""
     for name in (KEY_VARIABLE, MASTER_KEY_VARIABLE):
         os.environ.pop(name, None)  # these keys belong to another cluster; this one has its own
     out = render.console()
@@ -53,7 +56,7 @@ def demonstrate(slaves: int, isolation: str) -> int:
     sources = library_sources()
     size = sum(path.stat().st_size for path in sources)
     _step(out, "input", f"Python's standard library: {len(sources)} files, {format_bytes(size)}")
-    cluster = LocalCluster(slaves, isolation=isolation)
+    cluster = LocalCluster(slaves, isolation=isolation, web_port=0 if is_installed() else None)
     starting = time.monotonic()
     with cluster:
         _introduce(out, cluster, time.monotonic() - starting)
@@ -67,6 +70,8 @@ def demonstrate(slaves: int, isolation: str) -> int:
         all_agree = _compare(out, alone, counts) and heat_agrees
         _where_tasks_ran(out, cluster)
         shares.draw(out)
+        if keeps:
+            _wait_for_the_end(out, cluster)
     stopping = time.monotonic()
     left = members(cluster.base)
     is_clean = not left and not cluster.base.exists()
@@ -102,6 +107,18 @@ def _introduce(out: Console, cluster: LocalCluster, seconds: float) -> None:
         f"master and {len(cluster.slaves)} slaves of {cpus:g} cpus{note}, up in {format_duration(seconds)}",
     )
     _explain_isolation(out, module)
+    if cluster.web_address:
+        _step(out, "in a browser", cluster.web_address)
+    else:
+        _step(out, "in a browser", f"not here: {INSTALL} brings the page along", "dim")
+
+
+def _wait_for_the_end(out: Console, cluster: LocalCluster) -> None:
+    """Leave the cluster up, to be looked at."""
+    out.print()
+    _step(out, "still up", f"{cluster.web_address or cluster.address} until Ctrl-C")
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def _explain_isolation(out: Console, module: str) -> None:

@@ -48,6 +48,7 @@ from offerd_cli.sweep import MARK, sweep
 from offerd_cli.units import parse_amount
 from offerd_linux.exits import exit_words
 from offerd_slave.removal import try_to_remove
+from offerd_web.services.web_tokens import WebTokens
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -56,6 +57,7 @@ OFFERD = (sys.executable, "-P", "-m", "offerd_cli.main")
 """Our command. -P: import nothing from the current directory, where others may have put modules."""
 _OF_OTHERS = {MASTER_VARIABLE, KEY_VARIABLE, MASTER_KEY_VARIABLE}
 """Variables that an account may have set for another cluster, and that our daemons must not see."""
+WEB, WEB_ADDRESS = "web", "web.address"
 FIRST_PORT, LAST_PORT = 31000, 31999
 """Ports for tasks. All slaves are on one host, so each gets its own part."""
 
@@ -155,6 +157,8 @@ class LocalCluster:
 
     With `zk` the `masters` stand for election: "auto" starts a ZooKeeper, otherwise it is a running one (`HOST:PORT,.../path`).
 
+    With `web_port` a gateway serves the cluster over HTTP (0 takes a free port); `web_address` is what to open.
+
     It makes its own keys, unless `master_options` has others (`--key`; then `slave_options` must, too). With `insecure` it has
     none, and every account of this host can command it.
     """
@@ -174,6 +178,7 @@ class LocalCluster:
         masters: int = 1,
         zk: str = "",
         insecure: bool = False,
+        web_port: int | None = None,
     ) -> None:
         if slaves < 0:
             raise BadInput(f"--slaves {slaves}: give 0 or more")
@@ -209,6 +214,10 @@ class LocalCluster:
         self.masters: list[Daemon] = []
         self.zookeeper: Daemon | None = None
         self.slaves: list[Daemon] = []
+        self.web: Daemon | None = None
+        self.web_address = ""
+        """The address of the page, with a token that lets this account in. Empty without a gateway."""
+        self._web_port = web_port
         self.isolation = ""
         """The isolation module of the slaves, once they have registered."""
         self._janitor: subprocess.Popen[bytes] | None = None
@@ -233,11 +242,16 @@ class LocalCluster:
                 self._zk = self._start_zookeeper()
             self._start_masters()
             self._register()
+            if self._web_port is not None:
+                self.web = self._start_web(self._web_port)
             for number in range(1, self._number + 1):
                 daemon = self._slave(number)
                 daemon.start()
                 self.slaves.append(daemon)
             self.wait_for_slaves(self._number)
+            if self.web is not None:
+                self._wait(lambda: _is_written(self.base / WEB_ADDRESS), "the gateway to listen")
+                self.web_address = self._address_with_token()
         except BaseException:
             self.stop()
             raise
@@ -298,6 +312,19 @@ class LocalCluster:
             daemon.words[2] = str(parse(file.read_text().strip()).port)
         self.address = self._zk or files[0].read_text().strip()
 
+    def _start_web(self, port: int) -> Daemon:
+        """Start the gateway, which takes a second to come up; the slaves start meanwhile."""
+        words = ["web", "--master", self.address, *self.key_words(), "--port", str(port), "--die-with-parent"]
+        words += ["--state-dir", str(self.base / WEB), "--address-file", str(self.base / WEB_ADDRESS)]
+        daemon = Daemon(WEB, words, self.base / f"{WEB}.log", None, self._environment())
+        daemon.start()
+        return daemon
+
+    def _address_with_token(self) -> str:
+        owner = "" if self._keys is None else self._keys.account
+        token = WebTokens(self.base / WEB).make(owner, time.time(), None)
+        return f"http://{(self.base / WEB_ADDRESS).read_text().strip()}/?token={token}"
+
     def _slave(self, number: int) -> Daemon:
         name = f"slave-{number}"
         work_dir = self.base / name
@@ -336,7 +363,7 @@ class LocalCluster:
 
     def daemons(self) -> list[Daemon]:
         zookeepers = [] if self.zookeeper is None else [self.zookeeper]
-        return [*zookeepers, *self.masters, *self.slaves]
+        return [*zookeepers, *self.masters, *self.slaves, *([] if self.web is None else [self.web])]
 
     def connection(self) -> Connection:
         """For clients of this cluster, whatever the environment says."""
@@ -445,7 +472,8 @@ class LocalCluster:
         """End all tasks and daemons and remove all files. It may be called again, and after a failed start."""
         give_up_at = time.monotonic() + STOP_TIMEOUT_S
         # Slaves first: they end their tasks and report that to the master. Killed slaves leave executors behind for the sweep.
-        for group in (self.slaves, self.masters, [] if self.zookeeper is None else [self.zookeeper]):
+        others = [daemon for daemon in (self.web, self.zookeeper) if daemon is not None]
+        for group in (self.slaves, self.masters, others):
             for daemon in group:
                 daemon.signal(signal.SIGTERM)
             for daemon in group:

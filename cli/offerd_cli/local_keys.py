@@ -35,6 +35,11 @@ class LocalKeys:
         return f'[{name}]\nkey = "{read_public(str(public))}"\n{rights}\n'
 
     @property
+    def account(self) -> str:
+        """The name of the account that started the cluster, as its master knows it."""
+        return self._account
+
+    @property
     def key_file(self) -> Path:
         """The secret key of the account that started the cluster."""
         return self._directory / f"{self._account}.key"

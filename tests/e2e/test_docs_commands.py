@@ -31,7 +31,7 @@ NETWORK = "10.0.0"
 FOLLOWED = {
     "README.md", "deploy/README.md", "examples/README.md", "docs/allocation.md", "docs/debugging.md",
     "docs/docker.md", "docs/fault-tolerance.md", "docs/mapreduce.md", "docs/mpi.md", "docs/security.md", "docs/simulator.md",
-    "docs/testing.md",
+    "docs/testing.md", "docs/web.md",
 }  # fmt: skip
 """Documents that are tested here, or in `tests/e2e/docker` if they need an engine."""
 
@@ -336,7 +336,7 @@ def test_hosts_are_installed(machines: list[Machine]) -> None:
 
 
 def test_commands_for_contributors_name_targets_and_tests_that_exist() -> None:
-    """docs/testing.md and docs/debugging.md: what their commands would run is listed, not run. It all runs elsewhere."""
+    """In docs/testing.md, debugging.md and web.md: what commands would run is listed, not run. It all runs elsewhere."""
     shell = Shell(ROOT)
     shell.follow(
         "docs/testing.md",
@@ -354,6 +354,14 @@ def test_commands_for_contributors_name_targets_and_tests_that_exist() -> None:
     shell.follow(
         "docs/debugging.md",
         {"offerd events": "tests/e2e/test_events.py", "offerd debug": "tests/e2e/test_recordings.py"},
+    )
+    shell.follow(
+        "docs/web.md",
+        {
+            "offerd web": "tests/e2e/test_gateway.py",
+            "offerd tasks": "tests/e2e/test_history.py",
+            "offerd report": "tests/e2e/test_history.py",
+        },
     )
 
 

@@ -20,12 +20,14 @@ from offerd_cli.slave_options import ISOLATION, LOCAL_SLAVES
     help="Number of slaves.",
 )
 @ISOLATION.click_option(LOCAL_SLAVES.defaults)
-def command(*, slaves: int, isolation: str) -> int:
+@click.option("--keep", is_flag=True, help="Leave the cluster up at the end, to be looked at, until Ctrl-C.")
+def command(*, slaves: int, isolation: str, keep: bool) -> int:
     """Start a cluster on this host, run MapReduce and MPI on it side by side, check the results, and stop it again.
 
     \b
     offerd demo
     offerd demo --slaves 5
+    offerd demo --keep
 
     The words of Python's standard library are counted three times: in this process, and by two MapReduce frameworks that share
     the cluster, one of shell commands and one of Python functions. An MPI job runs beside them if MPICH is installed.
@@ -34,4 +36,4 @@ def command(*, slaves: int, isolation: str) -> int:
     """
     from offerd_cli.demonstration import demonstrate
 
-    return demonstrate(slaves, isolation)
+    return demonstrate(slaves, isolation, keeps=keep)

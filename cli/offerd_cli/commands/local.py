@@ -65,6 +65,19 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--insecure", is_flag=True, help="Run without keys: every account of this host can use the cluster."
 )
+@click.option(
+    "--web/--no-web",
+    "has_web",
+    default=None,
+    help="Serve the cluster to browsers.  [default: where it is installed]",
+)
+@click.option(
+    "--web-port",
+    type=WholeNumber(0, 65535),
+    default=0,
+    metavar="N",
+    help="Port of the page.  [default: a free one]",
+)
 @json_option
 def command(
     *,
@@ -75,6 +88,8 @@ def command(
     mem: str,
     port: int,
     insecure: bool,
+    has_web: bool | None,
+    web_port: int,
     as_json: bool,
     **words: Any,
 ) -> int:
@@ -84,6 +99,8 @@ def command(
     offerd local --slaves 3
     offerd local --masters 2 --zk auto --slaves 3
 
+    The page whose address is printed shows the cluster in a browser; the address has a token that lets this account in.
+
     One of several masters leads, and another takes over when it ends: try kill -9.
 
     The cluster is for this account alone: `offerd cluster list` shows it while it runs, and other accounts have no key to it.
@@ -91,6 +108,12 @@ def command(
 
     On SIGUSR2 the master and all slaves write recordings of what they have seen last (see `offerd debug --help`).
     """
+    from offerd_cli import web_access
+
+    if has_web:
+        web_access.check_installed()
+    elif has_web is None:
+        has_web = web_access.is_installed()
     cluster = LocalCluster(
         slaves,
         masters=masters,
@@ -100,6 +123,7 @@ def command(
         port=port,
         insecure=insecure,
         slave_options=tuple(LOCAL_SLAVES.command_line(words)),
+        web_port=web_port if has_web else None,
     )
     with Ending() as ending, cluster:
         ending.only_noted()
@@ -147,7 +171,7 @@ class Ending:
 
 def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
     """Wait until a signal comes, or no daemon is left."""
-    while any(daemon.running for daemon in cluster.daemons()):
+    while any(daemon.running for daemon in cluster.daemons() if daemon is not cluster.web):
         ended = cluster.wait_for_an_end(wake_fd)
         if ended is None:
             if {*os.read(wake_fd, 64)} == {_RECORD}:
@@ -162,9 +186,9 @@ def _watch(cluster: LocalCluster, wake_fd: int, *, quiet: bool) -> int:
 
 
 def _document(cluster: LocalCluster) -> dict[str, object]:
-    """What `--json` prints: `master`, its `name` in the store of credentials, `base`, the slaves' `isolation`; the leader's
-    `pid` and `log`; for each of `masters` its `name`, `pid`, `log` and whether it leads, and for each of `slaves` its
-    `work_dir`.
+    """What `--json` prints: `master`, its `name` in the store of credentials, `base`, the slaves' `isolation`, the page's
+    address as `web`; the leader's `pid` and `log`; for each of `masters` its `name`, `pid`, `log` and whether it leads, and for
+    each of `slaves` its `work_dir`.
     """
     leader = cluster.leader()
     return {
@@ -173,6 +197,7 @@ def _document(cluster: LocalCluster) -> dict[str, object]:
         "pid": leader.pid,
         "base": str(cluster.base),
         "isolation": cluster.isolation,
+        "web": cluster.web_address or None,
         "log": str(leader.log),
         "masters": [
             {"name": master.name, "pid": master.pid, "log": str(master.log), "leads": master is leader}
@@ -200,6 +225,12 @@ def _banner(cluster: LocalCluster) -> str:
         lines.append(
             "isolation noop: memory is watched, not limited; cpus and processes are not limited; `offerd doctor` says why"
         )
+    if cluster.web_address:
+        lines += ["", f"  in a browser:  {cluster.web_address}"]
+    else:
+        from offerd_cli.web_access import INSTALL, is_installed
+
+        lines += [] if is_installed() else [f"no page for browsers: {INSTALL} brings it along"]
     lines += ["", "  in another terminal:"]
     if set_here := [name for name in (KEY_VARIABLE, MASTER_KEY_VARIABLE) if os.environ.get(name)]:
         lines.append(f"  unset {' '.join(set_here)}")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offerd_cli.options import json_option, master_option
+from offerd.errors import BadInput
+from offerd_cli.options import DURATION, json_option, master_option
 from offerd_cli.screen import say
 
 if TYPE_CHECKING:
     from offerd.operator import OperatorClient
+    from offerd.operator_messages import TaskSummary
 
 
 @click.command(short_help="List tasks, or show all details of one.")
@@ -22,6 +24,19 @@ if TYPE_CHECKING:
     help="List ended tasks, too, as far back as the master remembers.",
 )
 @click.option(
+    "--ended",
+    "past",
+    is_flag=True,
+    help="List ended tasks only, from the history that `offerd web` keeps.",
+)
+@click.option(
+    "--since",
+    type=DURATION,
+    default="1d",
+    show_default=True,
+    help="Time to look back with --ended, for example 2d.",
+)
+@click.option(
     "--framework",
     default="",
     metavar="ID",
@@ -29,35 +44,65 @@ if TYPE_CHECKING:
 )
 @click.option("--host", default="", metavar="HOST", help="Show tasks on this host only.  [default: all]")
 @click.option("--user", default="", metavar="USER", help="Show tasks of this user only.  [default: all]")
+@click.option("--watch", is_flag=True, help="Show the running tasks live, until Ctrl-C.")
 @json_option
 @master_option
 @click.argument("task", required=False, default="")
 def command(
-    *, master: str, ended: bool, framework: str, host: str, user: str, task: str, as_json: bool
+    *,
+    master: str,
+    ended: bool,
+    past: bool,
+    since: float,
+    framework: str,
+    host: str,
+    user: str,
+    watch: bool,
+    task: str,
+    as_json: bool,
 ) -> None:
     """List the running tasks; or show all details of one TASK, even if it has ended.
 
     \b
     offerd tasks
     offerd tasks --all --user alice
+    offerd tasks --ended --since 2d
+    offerd tasks --watch
     offerd tasks task-17
 
     The details of a task are its user, where and since when it runs, what it uses of what it asked for, and why it ended.
     """
+    if watch and (task or ended or past or as_json):
+        raise BadInput(
+            "--watch shows running tasks on a terminal; leave out TASK, --all, --ended and --json, or --watch"
+        )
+    if past and (task or ended):
+        raise BadInput("--ended lists tasks from the history; leave out TASK and --all, or --ended")
+    if past:
+        from offerd_cli.past_listings import print_ended_tasks
+
+        print_ended_tasks(master, since, framework=framework, slave=host, user=user, as_json=as_json)
+        return
     if task:
         _show(master, task, framework, as_json=as_json)
         return
     from offerd.operator import OperatorClient
     from offerd_cli import documents, render
 
-    with OperatorClient(master) as client:
-        tasks = [
-            each
-            for each in client.tasks(ended=ended)
-            if (not framework or framework in (each.framework_id, each.framework_name))
+    def is_wanted(each: TaskSummary) -> bool:
+        return (
+            (not framework or framework in (each.framework_id, each.framework_name))
             and host in ("", each.hostname, each.slave_id)
             and user in ("", each.user)
-        ]
+        )
+
+    if watch:
+        from offerd_cli.task_watch import watch_tasks
+
+        watch_tasks(master, is_wanted)
+        return
+    with OperatorClient(master) as client:
+        tasks = [each for each in client.tasks(ended=ended) if is_wanted(each)]
         unknown = [] if tasks or as_json else list(_unknown(client, framework, host))
     if as_json:
         documents.print_document(
