@@ -42,6 +42,7 @@ test-nightly: ## run the long tests: simulated clusters with 20,000 seeds (half 
 	@deploy/bootstrap.sh packages systemd dbus-user-session
 	@OFFERD_SYSTEMD=1 $(BIN)/pytest -q tests/kernel/test_systemd.py tests/kernel/test_systemd_keys.py $(ARGS)
 	@OFFERD_ALL_COMMANDS=1 $(BIN)/pytest -q tests/e2e/test_docs_commands.py $(ARGS)
+	@OFFERD_FRAMES=1 $(BIN)/pytest -q tests/e2e/test_page_many.py -k smoothly $(ARGS)
 	@OFFERD_MAPREDUCE_MB=700 $(BIN)/pytest -q tests/e2e/test_mapreduce.py $(ARGS)
 
 check: ## check format, lint, types, tidiness, layering, deploy scripts and Vagrantfile

@@ -34,7 +34,10 @@ function titleOf(parts) {
 /** Whether everything was sent once. */
 function useIsReady() {
   const [is, setIs] = useState(store.isReady);
-  useEffect(() => store.subscribe(() => setIs(store.isReady)), []);
+  useEffect(() => {
+    setIs(store.isReady);
+    return store.subscribe(() => setIs(store.isReady));
+  }, []);
   return is;
 }
 

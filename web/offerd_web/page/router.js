@@ -39,6 +39,7 @@ export function usePlace() {
   useEffect(() => {
     const changed = () => setNow(place());
     window.addEventListener("hashchange", changed);
+    changed(); // it may have changed before this listens
     return () => window.removeEventListener("hashchange", changed);
   }, []);
   return now;
