@@ -212,8 +212,9 @@ def scan_frameworks(c: Cluster) -> None:
     if len(seen) > len(there):
         for framework_id in sorted(seen.keys() - {framework.framework_id for framework in there}):
             gone = cast("Framework", seen.pop(framework_id).framework)
-            c.changes.remove(Described(gone), None)
-            c.changes.remove(gone, GoneFramework(framework_id))
+            # Its name may have been sent before it was looked at for the first time.
+            for thing in (Described(gone), gone):
+                c.changes.remove(thing, GoneFramework(framework_id))
 
 
 class _Page:
