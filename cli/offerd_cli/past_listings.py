@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,10 @@ from offerd_cli.fitting import Column
 from offerd_cli.screen import say
 from offerd_cli.units import format_bytes, format_duration
 from offerd_cli.web_client import Gateway, ask, find_gateway
+from offerd_web.core.past_shapes import Gap, Gaps, Report, ReportRow
 from offerd_web.core.shapes import Task
+
+T = TypeVar("T")
 
 PAGE = 1000
 MAX_LISTED = 20_000
@@ -34,15 +37,15 @@ def print_ended_tasks(
         "state": "ended", "since": now - since_s, "framework": framework, "slave": slave, "user": user, "limit": PAGE,
     }  # fmt: skip
     tasks, only_of = _tasks(gateway, query)
-    gaps = ask(gateway, "/v1/gaps", {"since": now - since_s}).get("gaps", [])
+    lacking = ask(gateway, "/v1/gaps", {"since": now - since_s})
     if as_json:
-        documents.print_document({"tasks": tasks, "gaps": gaps, "only_of": only_of})
+        documents.print_document({"tasks": tasks, "gaps": lacking.get("gaps"), "only_of": only_of})
         return
     if tasks:
         render.print_tasks(render.console(), [_summary(task, now) for task in tasks])
     else:
         say(f"no such tasks have ended in the last {format_duration(since_s)}")
-    for line in gap_lines(gaps):
+    for line in gap_lines(_as(Gaps, lacking).gaps):
         say(line)
     render.print_owner(only_of)
 
@@ -63,10 +66,10 @@ def _tasks(gateway: Gateway, query: dict[str, Any]) -> tuple[list[dict[str, Any]
 
 def _summary(document: dict[str, Any], now: float) -> TaskSummary:
     """As the master lists it. Raises `OfferdError` for a document that is none of a task."""
+    task = _as(Task, document)
     try:
-        task = msgspec.convert(document, Task)
         state = TaskState(task.state)
-    except (msgspec.ValidationError, ValueError) as error:
+    except ValueError as error:
         raise OfferdError(f"the gateway's answer is not valid: {error}") from None
     ended_at = now if task.ended_at is None else task.ended_at
     scalars = {name: amount for name, amount in task.resources.items() if isinstance(amount, int | float)}
@@ -91,14 +94,19 @@ def _summary(document: dict[str, Any], now: float) -> TaskSummary:
     )
 
 
-def gap_lines(gaps: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _as(kind: type[T], document: object) -> T:
+    """Raises `OfferdError` for a document of another kind: another program, or a much older or newer gateway."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise OfferdError(f"the gateway's answer is not valid: {error}") from None
+
+
+def gap_lines(gaps: Sequence[Gap]) -> Iterator[str]:
     """One line for each time that the history may not have."""
     for gap in gaps[-3:]:
-        begin, end = (
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(gap[at])) for at in ("since", "until")
-        )
-        missed = gap.get("missed")
-        how_many = "perhaps some" if missed is None else str(missed)
+        begin, end = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in (gap.since, gap.until))
+        how_many = "perhaps some" if gap.missed is None else str(gap.missed)
         yield f"the history lacks ends of tasks ({how_many}) from {begin} to {end}"
     if len(gaps) > 3:
         yield f"... and in {len(gaps) - 3} times before that"
@@ -111,17 +119,17 @@ def print_report(master: str, since_s: float, by: str, *, as_json: bool) -> None
     if as_json:
         documents.print_document(document)
         return
-    rows, gaps = document.get("rows", []), document.get("gaps", [])
-    if not rows:
+    report = _as(Report, document)
+    if not report.rows:
         say(f"no tasks have ended in the last {format_duration(since_s)}")
     else:
-        render.print_table(render.console(), _report_table(rows, by))
-    for line in gap_lines(gaps):
+        render.print_table(render.console(), _report_table(report.rows, by))
+    for line in gap_lines(report.gaps):
         say(line)
-    render.print_owner(str(document.get("only_of", "")))
+    render.print_owner(report.only_of)
 
 
-def _report_table(rows: Sequence[dict[str, Any]], by: str) -> render.FittedTable:
+def _report_table(rows: Sequence[ReportRow], by: str) -> render.FittedTable:
     table = render.FittedTable(
         Column(by.upper(), cuts=True),
         Column("TASKS", "right", worth=60),
@@ -132,14 +140,14 @@ def _report_table(rows: Sequence[dict[str, Any]], by: str) -> render.FittedTable
         Column("MEM USED", "right", worth=40),
     )
     for row in rows:
-        held, used, wasted = (row[f"cpu_s_{kind}"] for kind in ("held", "used", "wasted"))
+        held, used, wasted = row.cpu_s_held, row.cpu_s_used, row.cpu_s_wasted
         table.add_row(
-            row["framework_name"] or row["name"] or "-",
-            str(row["tasks"]),
+            row.framework_name or row.name or "-",
+            str(row.tasks),
             f"{held:.1f} cpu s" if held < HOUR_S else f"{held / HOUR_S:.1f} cpu h",
             f"{used / held:.0%}" if held else "-",
             f"{wasted / held:.0%}" if held and wasted else "-",
-            f"{format_bytes(round(row['mem_byte_s_held'] / HOUR_S))} h",
-            f"{row['mem_byte_s_used'] / row['mem_byte_s_held']:.0%}" if row["mem_byte_s_held"] else "-",
+            f"{format_bytes(round(row.mem_byte_s_held / HOUR_S))} h",
+            f"{row.mem_byte_s_used / row.mem_byte_s_held:.0%}" if row.mem_byte_s_held else "-",
         )
     return table

@@ -17,7 +17,7 @@ import uvicorn
 
 from offerd.addresses import HostPort
 from offerd.daemons.daemon_log import log_to_stderr
-from offerd.errors import BadInput
+from offerd.errors import BadInput, OfferdError
 from offerd.masters.clusters import Where
 from offerd.protocol.change_messages import Changes
 from offerd.wire.descriptors import raise_limit
@@ -162,12 +162,8 @@ class _Gateway:
         feeding.add_done_callback(lambda task: task.result())
         self._past.resume(self._context.view)
         self._follower.start(loop)
-        where = HostPort(self._options.listen.host, self._door.getsockname()[1])
-        log.info("the gateway listens on %s", where)
-        for file in (self._options.state_dir / ADDRESS_FILE, self._options.address_file):
-            if file is not None:
-                file.write_text(f"{where}\n")
         try:
+            self._say_where()
             await self._server.serve([self._door])
         finally:
             self._stop()
@@ -177,6 +173,18 @@ class _Gateway:
             await self._follower.stop()
             self._past.close()
         return 1 if self._has_failed else 0
+
+    def _say_where(self) -> None:
+        """In the log, and in files for commands and for whoever asked for one. Raises `OfferdError`."""
+        where = HostPort(self._options.listen.host, self._door.getsockname()[1])
+        log.info("the gateway listens on %s", where)
+        for file in (self._options.state_dir / ADDRESS_FILE, self._options.address_file):
+            if file is None:
+                continue
+            try:
+                file.write_text(f"{where}\n")
+            except OSError as error:
+                raise OfferdError(f"cannot write {file}: {error.strerror}") from None
 
     def _take(self, changes: Changes) -> None:
         self._streams.take(self._context.take(changes, self._follower.leader, self._streams.reader))

@@ -12,13 +12,11 @@ import pytest
 from helpers.past_tasks import ANN, BOB, DAY, NOON, batch, ended
 from offerd.errors import BadInput
 from offerd.ids import SlaveID
-from offerd.messages import FrameworkInfo, SlaveInfo, TaskOutput
-from offerd.protocol.change_messages import Changes, MasterNow
-from offerd.resources import Resources
+from offerd.messages import TaskOutput
 from offerd.states import TaskState
-from offerd_web.core.describe import Describer
+from offerd_web.core import shapes
+from offerd_web.core.describe import resources
 from offerd_web.core.task_filter import TaskFilter
-from offerd_web.core.view import ClusterView
 from offerd_web.history import reading
 from offerd_web.history.batch import Batch, PastFramework, ShareSample, SlaveChange, UtilizationSample
 from offerd_web.history.schema import HistoryError, TooSlow
@@ -204,18 +202,36 @@ def test_a_reader_cannot_write(history: History) -> None:
         database.execute("DELETE FROM tasks")
 
 
-def test_the_api_shows_past_tasks_as_it_shows_those_that_have_just_ended(history: History) -> None:
+def test_the_api_shows_past_tasks_with_all_that_is_kept_of_them(history: History) -> None:
     task = ended("f", 5.0, 1.0, output=TaskOutput(3, 4))
-    names = FrameworkInfo("wordcount", framework_id=ANN, role="science")
-    view = ClusterView()
-    view.apply(
-        Changes(
-            "M-1/1", 1, 1, 6.0, MasterNow("M-1", "0", "drf", 0.0), is_reset=True, framework_infos=[names],
-            slave_infos=[SlaveInfo("alpha", Resources(), slave_id=SlaveID("S-1"))],
-        ),
-        NOON + 6,
-    )  # fmt: skip
     history.write(batch([task], NOON + 6, offset_s=NOON))
     found = history.task(ANN, "f")
     assert found is not None
-    assert described(found) == Describer(view, lambda _: True, "").ended_task(task)
+    shown = described(found)
+    assert (shown.task_id, shown.framework_id, shown.framework_name) == (
+        task.task_id,
+        ANN,
+        found.framework_name,
+    )
+    assert (shown.slave_id, shown.hostname, shown.executor_id) == (
+        task.slave_id,
+        found.hostname,
+        task.executor_id,
+    )
+    assert (shown.name, shown.state, shown.user) == (task.name, task.state.value, task.user)
+    assert shown.resources == resources(task.resources)
+    assert (shown.time_limit_s, shown.is_long, shown.is_being_killed) == (task.time_limit_s, None, False)
+    assert task.running_since is not None
+    times = (task.launched_at, task.running_since, task.ended_at)
+    assert (shown.launched_at, shown.running_since, shown.ended_at) == tuple(
+        NOON + moment for moment in times
+    )
+    assert (shown.reason, shown.message, shown.exit_status) == (task.reason, task.message, task.exit_status)
+    assert shown.output == shapes.TaskOutput(stdout_bytes=3, stderr_bytes=4)
+    assert shown.has_files is bool(task.container_id)
+    if task.usage is None:
+        assert shown.usage is None
+    else:
+        assert shown.usage == shapes.TaskUsage(
+            cpu_s=task.usage.cpu_s, peak_mem_bytes=task.usage.peak_mem_bytes
+        )

@@ -10,7 +10,7 @@ from offerd.core.usual_units import usual_amount, usual_amounts, usual_resources
 from offerd.ids import FrameworkID, SlaveID
 from offerd.operator_messages import Explanation
 from offerd.operator_messages import Holding as HeldByOne
-from offerd.protocol.change_messages import EndedTask, FrameworkNow, OfferNow, SlaveNow, TaskNow
+from offerd.protocol.change_messages import FrameworkNow, OfferNow, SlaveNow, TaskNow
 from offerd.resources import Resources
 from offerd_web.core import shapes
 from offerd_web.core.view import NO_TALLY, ClusterView
@@ -273,39 +273,6 @@ class Describer:
             if (executor.framework_id, executor.executor_id) == (task.framework_id, task.executor_id):
                 return executor.user
         return ""
-
-    def ended_task(self, task: EndedTask) -> shapes.Task:
-        view = self._view
-        return shapes.Task(
-            task_id=task.task_id,
-            framework_id=task.framework_id,
-            framework_name=self.framework_name(task.framework_id),
-            slave_id=task.slave_id,
-            hostname=self.hostname(task.slave_id),
-            executor_id=task.executor_id,
-            name=task.name,
-            state=task.state.value,
-            resources=resources(task.resources),
-            time_limit_s=task.time_limit_s,
-            is_long=None,
-            is_being_killed=False,
-            launched_at=view.wall(task.launched_at),
-            running_since=view.wall_or_none(task.running_since),
-            ended_at=view.wall(task.ended_at),
-            reason=task.reason,
-            message=task.message,
-            exit_status=task.exit_status,
-            user=task.user,
-            output=None
-            if task.output is None
-            else shapes.TaskOutput(
-                stdout_bytes=task.output.stdout_bytes, stderr_bytes=task.output.stderr_bytes
-            ),
-            usage=None
-            if task.usage is None
-            else shapes.TaskUsage(cpu_s=task.usage.cpu_s, peak_mem_bytes=task.usage.peak_mem_bytes),
-            has_files=bool(task.container_id),
-        )
 
     def state(self, now: float, following: shapes.Following, address: str) -> shapes.State:
         """Everything that is now."""

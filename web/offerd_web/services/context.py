@@ -17,8 +17,6 @@ from offerd_web.services.desk import Desk
 from offerd_web.services.past import Past
 
 _encode = msgspec.json.Encoder().encode
-ABSENT_AFTER_S = 4.0
-"""A master that has not answered for so long is said to be away."""
 
 
 class Context:

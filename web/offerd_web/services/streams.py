@@ -69,7 +69,7 @@ class Streams:
                 if not live.listeners and now - live.left_at > IDLE_S:
                     del self._feeds[only_of]
                 elif now >= live.flush_at:
-                    is_new |= live.flush(now, self._context)
+                    is_new |= live.flush(now)
             if is_new:
                 await self._wake()
         await self._wake()
@@ -186,9 +186,9 @@ class _Live:
             else None
         )
 
-    def flush(self, now: float, context: Context) -> bool:
+    def flush(self, now: float) -> bool:
         before = self.feed.number
-        if not self.feed.flush(time.time(), context.following().why):
+        if not self.feed.flush(time.time(), self._context.following().why):
             return False
         texts = self.feed.after(before) or ()
         sent_bytes = sum(len(text.data) for text in texts) * max(1, self.listeners)

@@ -141,7 +141,10 @@ class WebTokens:
     def _change(self, change: Callable[[list[WebToken]], list[WebToken]]) -> None:
         with self._turn():
             after = change(self._read().tokens)
-            replace_file(self._path, msgspec.json.encode(_File(after)).decode(), 0o600)
+            try:
+                replace_file(self._path, msgspec.json.encode(_File(after)).decode(), 0o600)
+            except OSError as error:
+                raise OfferdError(f"cannot write {self._path}: {error.strerror}") from None
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
