@@ -23,9 +23,9 @@ def check_installed() -> None:
         raise BadInput(f"the gateway's libraries are not installed here; {INSTALL} brings them along")
 
 
-def own_name(master: str) -> str:
-    """The name by which the master knows our key; empty where peers have no keys. Raises `OfferdError` if our key is not an
-    operator's.
+def owner_of_token(master: str, name: str) -> str:
+    """The owner of a key with this name; without one, that of our own key. Empty where peers have no keys. Raises `BadInput` if
+    the master knows no such key, and `OfferdError` if our key is not an operator's.
     """
     keys = resolve(master).keys
     if keys is None:
@@ -33,6 +33,8 @@ def own_name(master: str) -> str:
     public = public_of(keys.secret)
     with OperatorClient(master) as client:
         for key in client.known_keys():
-            if key.key == public:
+            if name == key.name or (not name and key.key == public):
                 return key.name
+    if name:
+        raise BadInput(f"the master knows no key of {name}; `offerd keys list` lists those that it knows")
     raise OfferdError("the master does not list our own key")

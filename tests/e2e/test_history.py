@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +96,12 @@ def test_without_a_gateway_one_line_says_what_to_do(
     done = offerd(cluster, "report")
     assert done.returncode == 1
     assert b"the gateway at 127.0.0.1:1 does not answer" in done.stderr
+
+
+def test_a_web_token_is_made_only_for_the_owner_of_a_key(cluster: LocalCluster, tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path))
+    done = offerd(cluster, "web", "token", "new", "--for", "nobody-here", *state)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"the master knows no key of nobody-here" in done.stderr
+    assert offerd(cluster, "web", "token", "new", "--for", "slave-1", *state).stdout.startswith(b"ow_")
+    assert b"slave-1" in offerd(cluster, "web", "token", "list", *state).stdout

@@ -89,7 +89,9 @@ def listening(place: HostPort) -> socket.socket:
         door.listen(BACKLOG)  # before anybody reads the address file
     except OSError as error:
         door.close()
-        raise BadInput(f"cannot listen on {place}: {error.strerror}") from None
+        raise BadInput(
+            f"cannot listen on {place}: {error.strerror}; stop the program that listens there, or give another --ip or --port"
+        ) from None
     return door
 
 

@@ -129,11 +129,11 @@ def new(*, master: str, owner: str, ttl: float, state_dir: Path | None) -> None:
     \b
     offerd web token new --for alice
     """
-    from offerd_cli.web_access import own_name
+    from offerd_cli.web_access import owner_of_token
     from offerd_web.services.web_tokens import WebTokens
 
     tokens = WebTokens(state_dir or default_state_dir())
-    click.echo(tokens.make(owner or own_name(master), time.time(), ttl))
+    click.echo(tokens.make(owner_of_token(master, owner), time.time(), ttl))
 
 
 @token.command(name="list", short_help="List the web tokens.")
